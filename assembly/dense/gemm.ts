@@ -1,0 +1,133 @@
+// Y[m, tile] = W · X for dense weights, one strip of `tile` columns after another: the honest baseline of every sparse kernel.
+//
+//   plan     u32 m, u32 w, u32 taps, u32 tapCount, u32 channels, u32 channelStride
+//   w        blocks of R rows interleaved, [tapCount × channels][R]; the last m % R rows as blocks of 4, 2, 1
+//   taps     u32 byte offset within x of each kernel position (one, zero, for a plain matrix)
+//   x        row (tap, channel) at taps[tap] + channel · channelStride, `tile` floats
+//   y        rows `yStride` bytes apart; bias  f32 by row
+//
+// The strips are the inner loop, so that a block of W stays in L1. 6 rows × 8 columns take 12 accumulators and 3 more
+// registers, all that V8 has on x86-64; V8 11 hoists loads and spills there, so the build it runs takes 4 rows.
+import { Flag, Simd } from "../simd";
+
+class Block {
+  /** Rows in a full block; formats/dense.ts packs by the same number (exported as dense_gemm_rows). */
+  static readonly Rows: i32 = ASC_FEATURE_RELAXED_SIMD ? 6 : 4;
+
+  @inline static finish(out: usize, row: i32, bias: usize, acc: v128, flags: i32, lo: f32, hi: f32): void {
+    let a = acc;
+    if (flags & Flag.Accumulate) a = f32x4.add(a, v128.load(out));
+    if (flags & Flag.Bias) a = f32x4.add(a, v128.load32_splat(bias + (row << 2)));
+    if (flags & Flag.Clamp) a = Simd.clamp(a, f32x4.splat(lo), f32x4.splat(hi));
+    v128.store(out, a);
+  }
+
+  /** R rows from `row`, over all strips of C·4 columns; R in 1, 2, 4, 6 and C in 1, 2. */
+  @inline static rows(R: i32, C: i32, plan: usize, row: i32, w: usize, strips: i32, x: usize, y: usize, yStride: usize, bias: usize, flags: i32, lo: f32, hi: f32): void {
+    const taps: usize = load<u32>(plan, 8);
+    const tapsEnd = taps + (load<u32>(plan, 12) << 2);
+    const channels = load<u32>(plan, 16);
+    const stride: usize = load<u32>(plan, 20);
+    const zero = f32x4.splat(0);
+    let out = y + <usize>row * yStride;
+    for (; strips > 0; --strips) {
+      let a0 = zero, a1 = zero, b0 = zero, b1 = zero, c0 = zero, c1 = zero;
+      let d0 = zero, d1 = zero, e0 = zero, e1 = zero, f0 = zero, f1 = zero;
+      let wp = w;
+      for (let tap = taps; tap < tapsEnd; tap += 4) {
+        let p = x + load<u32>(tap);
+        for (let n = channels; n > 0; --n) {
+          const u = v128.load(p);
+          const v = C > 1 ? v128.load(p, 16) : u;
+          let s = v128.load32_splat(wp);
+          a0 = Simd.madd(u, s, a0);
+          if (C > 1) a1 = Simd.madd(v, s, a1);
+          if (R > 1) {
+            s = v128.load32_splat(wp, 4);
+            b0 = Simd.madd(u, s, b0);
+            if (C > 1) b1 = Simd.madd(v, s, b1);
+          }
+          if (R > 2) {
+            s = v128.load32_splat(wp, 8);
+            c0 = Simd.madd(u, s, c0);
+            if (C > 1) c1 = Simd.madd(v, s, c1);
+            s = v128.load32_splat(wp, 12);
+            d0 = Simd.madd(u, s, d0);
+            if (C > 1) d1 = Simd.madd(v, s, d1);
+          }
+          if (R > 4) {
+            s = v128.load32_splat(wp, 16);
+            e0 = Simd.madd(u, s, e0);
+            if (C > 1) e1 = Simd.madd(v, s, e1);
+            s = v128.load32_splat(wp, 20);
+            f0 = Simd.madd(u, s, f0);
+            if (C > 1) f1 = Simd.madd(v, s, f1);
+          }
+          wp += R << 2;
+          p += stride;
+        }
+      }
+      let o = out;
+      Block.finish(o, row, bias, a0, flags, lo, hi);
+      if (C > 1) Block.finish(o + 16, row, bias, a1, flags, lo, hi);
+      if (R > 1) {
+        o += yStride;
+        Block.finish(o, row + 1, bias, b0, flags, lo, hi);
+        if (C > 1) Block.finish(o + 16, row + 1, bias, b1, flags, lo, hi);
+      }
+      if (R > 2) {
+        o += yStride;
+        Block.finish(o, row + 2, bias, c0, flags, lo, hi);
+        if (C > 1) Block.finish(o + 16, row + 2, bias, c1, flags, lo, hi);
+        o += yStride;
+        Block.finish(o, row + 3, bias, d0, flags, lo, hi);
+        if (C > 1) Block.finish(o + 16, row + 3, bias, d1, flags, lo, hi);
+      }
+      if (R > 4) {
+        o += yStride;
+        Block.finish(o, row + 4, bias, e0, flags, lo, hi);
+        if (C > 1) Block.finish(o + 16, row + 4, bias, e1, flags, lo, hi);
+        o += yStride;
+        Block.finish(o, row + 5, bias, f0, flags, lo, hi);
+        if (C > 1) Block.finish(o + 16, row + 5, bias, f1, flags, lo, hi);
+      }
+      x += C << 4;
+      out += C << 4;
+    }
+  }
+
+  @inline static all(C: i32, plan: usize, strips: i32, x: usize, y: usize, yStride: usize, bias: usize, flags: i32, lo: f32, hi: f32): void {
+    const m = <i32>load<u32>(plan);
+    const rowBytes = (load<u32>(plan, 12) * load<u32>(plan, 16)) << 2;
+    let w: usize = load<u32>(plan, 4);
+    let row = 0;
+    for (; row + Block.Rows <= m; row += Block.Rows) {
+      Block.rows(Block.Rows, C, plan, row, w, strips, x, y, yStride, bias, flags, lo, hi);
+      w += rowBytes * Block.Rows;
+    }
+    if (Block.Rows > 4 && row + 4 <= m) {
+      Block.rows(4, C, plan, row, w, strips, x, y, yStride, bias, flags, lo, hi);
+      w += rowBytes << 2;
+      row += 4;
+    }
+    if (row + 2 <= m) {
+      Block.rows(2, C, plan, row, w, strips, x, y, yStride, bias, flags, lo, hi);
+      w += rowBytes << 1;
+      row += 2;
+    }
+    if (row < m) Block.rows(1, C, plan, row, w, strips, x, y, yStride, bias, flags, lo, hi);
+  }
+}
+
+/** Rows that a full block of W interleaves in this build. */
+export function dense_gemm_rows(): i32 {
+  return Block.Rows;
+}
+
+export function f32_dense_gemm_8(plan: usize, strips: i32, x: usize, y: usize, yStride: usize, bias: usize, flags: i32, lo: f32, hi: f32): void {
+  Block.all(2, plan, strips, x, y, yStride, bias, flags, lo, hi);
+}
+
+export function f32_dense_gemm_4(plan: usize, strips: i32, x: usize, y: usize, yStride: usize, bias: usize, flags: i32, lo: f32, hi: f32): void {
+  Block.all(1, plan, strips, x, y, yStride, bias, flags, lo, hi);
+}

@@ -1,0 +1,35 @@
+// Inline helpers shared by the kernels. Static methods of a class, because a top-level `@inline function`
+// is not valid TypeScript; they leave no trace in the compiled module.
+
+/** What a product kernel does besides multiplying; the bits of its `flags` argument. */
+export class Flag {
+  /** Start from what y holds: a residual, or the sum over earlier blocks of columns. */
+  static readonly Accumulate: i32 = 1;
+  /** Add the bias of the row. */
+  static readonly Bias: i32 = 2;
+  /** Clamp the result to lo..hi (relu, relu6). */
+  static readonly Clamp: i32 = 4;
+}
+
+export class Simd {
+  /** a·b + c; fused where the build may (the relaxed build is not the same bits on every host). */
+  @inline static madd(a: v128, b: v128, c: v128): v128 {
+    if (ASC_FEATURE_RELAXED_SIMD) return f32x4.relaxed_madd(a, b, c);
+    return f32x4.add(f32x4.mul(a, b), c);
+  }
+
+  /** lo ≤ v ≤ hi. pmin and pmax are one instruction each on x86 (min and max are five) and let a NaN in v through. */
+  @inline static clamp(v: v128, lo: v128, hi: v128): v128 {
+    return f32x4.pmin(f32x4.pmax(v, lo), hi);
+  }
+
+  /** Stores the first n lanes of v, n in 1..4. */
+  @inline static storeLanes(p: usize, v: v128, n: i32): void {
+    if (n >= 4) v128.store(p, v);
+    else {
+      v128.store_lane<f32>(p, v, 0);
+      if (n > 1) v128.store_lane<f32>(p, v, 1, 4);
+      if (n > 2) v128.store_lane<f32>(p, v, 2, 8);
+    }
+  }
+}

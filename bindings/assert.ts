@@ -1,0 +1,92 @@
+/** The stable part of an error: programs branch on it, the message is for people. */
+export type ErrorCode =
+  | "ERR_TYPE" // the argument is of the wrong type
+  | "ERR_SHAPE" // a shape is malformed or does not fit the others
+  | "ERR_LENGTH" // an array does not hold as many elements as its shape says
+  | "ERR_VALUE" // a number or a name outside the values allowed
+  | "ERR_DISPOSED" // the tensor, weight or engine was disposed
+  | "ERR_ENGINE" // the tensor or weight belongs to another engine
+  | "ERR_MEMORY" // maxMemory, or the host, has no more
+  | "ERR_FORMAT" // a file's bytes break the format they claim
+  | "ERR_UNSUPPORTED"; // this host or this build lacks what was asked for
+
+/** What every deliberate error of this library carries besides its message. */
+export interface CodedError extends Error {
+  code: ErrorCode;
+}
+
+/** `"name" expected what, got that`, as a `TypeError` when the code says so and a `RangeError` otherwise. */
+export function fail(code: ErrorCode, name: string, expected: string, got: unknown, where = ""): never {
+  const text = `"${name}" expected ${expected}, got ${show(got)}${where}`;
+  const error = code === "ERR_TYPE" ? new TypeError(text) : new RangeError(text);
+  throw Object.assign(error, { code });
+}
+
+/** A short, safe rendering of a user's value: never its whole contents. */
+export function show(value: unknown): string {
+  if (value === null) return "null";
+  if (typeof value === "string") return value.length > 40 ? `"${value.slice(0, 40)}…"` : `"${value}"`;
+  if (typeof value === "number" || typeof value === "boolean" || typeof value === "undefined") return String(value);
+  if (typeof value === "bigint") return `${value}n`;
+  if (typeof value === "function") return "a function";
+  if (typeof value === "symbol") return "a symbol";
+  if (Array.isArray(value)) {
+    return value.length > 8 ? `an array of ${value.length}` : `[${value.map((v) => (typeof v === "object" && v ? "…" : String(v))).join(", ")}]`;
+  }
+  if (ArrayBuffer.isView(value) && "length" in value) return `${value.constructor.name}(${value.length})`;
+  return value.constructor?.name ? `${/^[AEIOU]/.test(value.constructor.name) ? "an" : "a"} ${value.constructor.name}` : "an object";
+}
+
+/** An integer in `min..max`. Both bounds are inclusive. */
+export function integer(name: string, value: unknown, min: number, max = 2 ** 31 - 1): number {
+  if (typeof value !== "number") fail("ERR_TYPE", name, "an integer", value);
+  if (!Number.isInteger(value) || value < min || value > max) {
+    fail("ERR_VALUE", name, max === 2 ** 31 - 1 ? `an integer of at least ${min}` : `an integer in ${min}..${max}`, value);
+  }
+  return value;
+}
+
+/** One of a closed set of names. */
+export function oneOf<T extends string>(name: string, value: unknown, names: readonly T[]): T {
+  if (typeof value !== "string") fail("ERR_TYPE", name, `one of ${names.join(", ")}`, value);
+  if (!names.includes(value as T)) fail("ERR_VALUE", name, `one of ${names.join(", ")}`, value);
+  return value as T;
+}
+
+/** A plain options object; unknown keys are refused, so that a misspelt option is never silently ignored. */
+export function options<T extends object>(name: string, value: T | undefined, keys: readonly string[]): T {
+  if (value === undefined) return {} as T;
+  if (typeof value !== "object" || value === null || Array.isArray(value)) fail("ERR_TYPE", name, "an object", value);
+  for (const key of Object.keys(value)) {
+    if (!keys.includes(key)) fail("ERR_VALUE", name, `the keys ${keys.join(", ")}`, key);
+  }
+  return value;
+}
+
+/** Most elements one array may have: float32 byte offsets inside the engine are 32 bits. */
+export const MAX_ELEMENTS = 2 ** 30 - 16;
+
+/** The number of elements of a shape, after checking each dimension. */
+export function sizeOf(name: string, shape: unknown, rank?: number): number {
+  if (!Array.isArray(shape) && !(shape instanceof Int32Array) && !(shape instanceof Uint32Array)) {
+    fail("ERR_TYPE", name, "an array of dimensions", shape);
+  }
+  if (rank !== undefined && shape.length !== rank) fail("ERR_SHAPE", name, `${rank} dimensions`, shape);
+  let size = 1;
+  for (let i = 0; i < shape.length; i++) {
+    const d = shape[i];
+    if (typeof d !== "number") fail("ERR_TYPE", name, "numbers as dimensions", d, ` at ${i}`);
+    if (!Number.isInteger(d) || d < 0) fail("ERR_SHAPE", name, "dimensions that are integers of at least 0", d, ` at ${i}`);
+    size *= d;
+  }
+  // A zero dimension hides how large the others are; nothing is allocated for it, so that is harmless.
+  if (size > MAX_ELEMENTS) fail("ERR_SHAPE", name, `at most ${MAX_ELEMENTS} elements`, size);
+  return size;
+}
+
+/** A `Float32Array` of exactly `length` elements. */
+export function floats(name: string, value: unknown, length: number): Float32Array {
+  if (!(value instanceof Float32Array)) fail("ERR_TYPE", name, "a Float32Array", value);
+  if (value.length !== length) fail("ERR_LENGTH", name, `${length} elements`, value.length);
+  return value;
+}

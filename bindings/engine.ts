@@ -1,0 +1,329 @@
+import { fail, floats, integer, oneOf, options, sizeOf } from "./assert.js";
+import { type Build, chooseBuild, type KernelFunction, loadKernels, type WasmSource } from "./builds.js";
+import { Memory } from "./memory.js";
+import { type Conv2dOptions, conv2d, planConv2d } from "./ops/conv2d.js";
+import * as elementwise from "./ops/elementwise.js";
+import type { BinaryOptions, ElementwiseOptions } from "./ops/elementwise.js";
+import { type LinearOptions, linear, planLinear } from "./ops/linear.js";
+import { type MatmulOptions, matmul, planMatmul } from "./ops/matmul.js";
+import { input, type TensorLike, weight } from "./ops/operands.js";
+import { type AvgPoolOptions, avgPool2d, type GlobalPoolOptions, globalAvgPool2d, maxPool2d, type PoolOptions } from "./ops/pool.js";
+import { Tensor } from "./tensor.js";
+import { type Format, type PackedWeight, type PackOptions, packWeight } from "./weight.js";
+
+export interface EngineOptions {
+  /** Which build to run; default `"auto"`: relaxed where the host has it. Only simd128 gives the same bits on every host. */
+  simd?: "auto" | Build;
+  /** The build's module, for hosts that must bring their own (Workers, strict bundlers): `skipzeros/simd128.wasm`. */
+  wasm?: WasmSource | Promise<WasmSource>;
+  /** Most bytes of WebAssembly memory the engine may reserve, at least 65536. */
+  maxMemory?: number;
+}
+
+export interface EngineStats {
+  /** Bytes of WebAssembly memory. */
+  bytesReserved: number;
+  /** Bytes of it that living tensors and weights occupy. */
+  bytesInUse: number;
+  tensors: number;
+  weights: number;
+}
+
+/** Which kernel would run, and why. */
+export interface Explanation {
+  /** Kernel names, widest strip first. */
+  kernel: string;
+  format: Format;
+  reason: string;
+  /** Stored weights over all weights. */
+  density: number;
+  /** Multiply-adds that run, and that a dense kernel would run. */
+  macs: number;
+  denseMacs: number;
+  /** The formats, with their predicted speed relative to dense. */
+  alternatives: { format: Format; oneRow: number; manyRows: number }[];
+}
+
+/** What the engine frees when its last owner is gone. */
+type Resource = { ptr: number; owners: number } | Map<string, { ptr: number }>;
+
+/** Kernels, their memory, and all operations. Made by {@link createEngine}; every call is synchronous. */
+export class Engine {
+  /** The build that runs. */
+  readonly simd: Build;
+  /** @internal Rows that the dense kernel of this build interleaves. */
+  readonly blockRows: number;
+  #kernels: Record<string, KernelFunction> | undefined;
+  #memory: Memory | undefined;
+  #counts = { tensors: 0, weights: 0 };
+  readonly #forgotten: FinalizationRegistry<{ resource: Resource; kind: "tensors" | "weights" }>;
+
+  /** @internal Use {@link createEngine}. */
+  constructor(simd: Build, kernels: Record<string, KernelFunction>, memory: Memory) {
+    this.simd = simd;
+    this.#kernels = kernels;
+    this.#memory = memory;
+    this.blockRows = kernels.dense_gemm_rows();
+    this.#forgotten = new FinalizationRegistry(({ resource, kind }) => this.#drop(resource, kind));
+  }
+
+  /** @internal */
+  get memory(): Memory {
+    return this.#memory ?? this.#gone();
+  }
+
+  /** @internal The raw exports of the build. */
+  get kernels(): Record<string, KernelFunction> {
+    return this.#kernels ?? this.#gone();
+  }
+
+  get disposed(): boolean {
+    return this.#memory === undefined;
+  }
+
+  /** Memory in use, for leak checks and for choosing `maxMemory`. */
+  stats(): EngineStats {
+    return { bytesReserved: this.#memory?.reserved ?? 0, bytesInUse: this.#memory?.inUse ?? 0, ...this.#counts };
+  }
+
+  /** Gives all memory back; tensors and weights of this engine are gone with it. A second call does nothing. */
+  dispose(): void {
+    this.#memory = undefined;
+    this.#kernels = undefined;
+    this.#counts = { tensors: 0, weights: 0 };
+  }
+
+  /** For `using`. */
+  declare [Symbol.dispose]: () => void;
+
+  /**
+   * Puts an activation into engine memory, so that a chain of layers copies nothing.
+   *
+   * @param data row-major elements; copied
+   * @throws TypeError `ERR_TYPE`; RangeError `ERR_SHAPE`, `ERR_LENGTH`, `ERR_MEMORY`
+   * @example
+   * const x = engine.tensor(new Float32Array([1, 2, 3, 4, 5, 6]), [2, 3]);
+   */
+  tensor(data: Float32Array, shape: readonly number[]): Tensor {
+    const size = sizeOf("shape", shape);
+    floats("data", data, size);
+    return this.produce([...shape], undefined, [], (y) => y.data.set(data));
+  }
+
+  /**
+   * Packs a weight: finds its zeros, chooses a format, keeps the survivors. Nothing is pruned; a zero is what is stored as 0.
+   *
+   * @param data row-major values, zeros included; copied
+   * @param shape `[out, in]` or `[out, in / groups, kh, kw]`; in TensorFlow's order with `layout`
+   * @throws TypeError `ERR_TYPE`; RangeError `ERR_SHAPE`, `ERR_LENGTH`, `ERR_VALUE`
+   * @example
+   * const w = engine.pack(new Float32Array([0, 2, 0, 0, 0, 3]), [2, 3]);
+   * w.explain().reason;
+   */
+  pack(data: Float32Array, shape: readonly number[], o?: PackOptions): PackedWeight {
+    void this.memory;
+    return packWeight(this, data, shape, options("options", o, ["format", "layout"]));
+  }
+
+  /**
+   * y = x · Wᵀ (+ bias): x `[..., in]`, w `[out, in]` → `[..., out]`. One row is a matrix-vector product.
+   *
+   * @throws TypeError `ERR_TYPE`; RangeError `ERR_SHAPE`, `ERR_LENGTH`, `ERR_VALUE`, `ERR_DISPOSED`, `ERR_ENGINE`, `ERR_MEMORY`
+   * @example
+   * const w = engine.pack(new Float32Array([1, 0, 0, 2]), [2, 2]);
+   * engine.linear({ data: new Float32Array([3, 4]), shape: [1, 2] }, w, { activation: "relu" }).data; // 3, 8
+   */
+  linear(x: TensorLike, w: PackedWeight, o?: LinearOptions): Tensor {
+    return linear(this, x, w, o);
+  }
+
+  /**
+   * The true matrix product C[m,n] = A[m,k] · B[k,n], exactly one of the two packed. A bias belongs to the packed side's outputs:
+   * m of them when it is on the left, n when it is on the right.
+   *
+   * @throws as {@link linear}
+   * @example
+   * const w = engine.pack(new Float32Array([1, 0, 0, 2]), [2, 2]);
+   * engine.matmul(w, { data: new Float32Array([1, 2, 3, 4]), shape: [2, 2] }).data; // 1, 2, 6, 8
+   */
+  matmul(a: TensorLike | PackedWeight, b: TensorLike | PackedWeight, o?: MatmulOptions): Tensor {
+    return matmul(this, a, b, o);
+  }
+
+  /**
+   * Convolution (cross-correlation) of images with w `[out, in / groups, kh, kw]`. Any kernel size, stride, dilation, padding
+   * and groups; x, the result, `residual` and `out` are in the order that `layout` names.
+   *
+   * @throws as {@link linear}; `ERR_SHAPE` when the kernel is larger than the padded input
+   * @example
+   * const w = engine.pack(new Float32Array(9).fill(1), [1, 1, 3, 3]);
+   * engine.conv2d({ data: new Float32Array(16).fill(1), shape: [1, 1, 4, 4] }, w, { padding: "same" }).shape; // 1, 1, 4, 4
+   */
+  conv2d(x: TensorLike, w: PackedWeight, o?: Conv2dOptions): Tensor {
+    return conv2d(this, x, w, o);
+  }
+
+  /**
+   * Largest pixel under each window.
+   * @throws as {@link conv2d}
+   * @example
+   * engine.maxPool2d({ data: new Float32Array([1, 2, 3, 4]), shape: [1, 1, 2, 2] }, { kernel: 2 }).data; // 4
+   */
+  maxPool2d(x: TensorLike, o: PoolOptions): Tensor {
+    return maxPool2d(this, x, o);
+  }
+
+  /**
+   * Mean of the pixels under each window.
+   * @throws as {@link conv2d}
+   * @example
+   * engine.avgPool2d({ data: new Float32Array([1, 2, 3, 6]), shape: [1, 1, 2, 2] }, { kernel: 2 }).data; // 3
+   */
+  avgPool2d(x: TensorLike, o: AvgPoolOptions): Tensor {
+    return avgPool2d(this, x, o);
+  }
+
+  /**
+   * Mean of each channel, `[N, C]`, ready for {@link linear}.
+   * @throws as {@link conv2d}
+   * @example
+   * engine.globalAvgPool2d({ data: new Float32Array([1, 2, 3, 6]), shape: [1, 1, 2, 2] }).data; // 3
+   */
+  globalAvgPool2d(x: TensorLike, o?: GlobalPoolOptions): Tensor {
+    return globalAvgPool2d(this, x, o);
+  }
+
+  /**
+   * a + b, shapes stretched to each other as in NumPy.
+   * @throws as {@link linear}
+   * @example
+   * const row = { data: new Float32Array([1, 2]), shape: [2] };
+   * engine.add(row, { data: new Float32Array([10]), shape: [1] }).data; // 11, 12
+   */
+  add(a: TensorLike, b: TensorLike, o?: BinaryOptions): Tensor {
+    return elementwise.add(this, a, b, o);
+  }
+
+  /**
+   * a · b element by element, shapes stretched to each other as in NumPy.
+   * @throws as {@link linear}
+   * @example
+   * const row = { data: new Float32Array([1, 2]), shape: [2] };
+   * engine.mul(row, row).data; // 1, 4
+   */
+  mul(a: TensorLike, b: TensorLike, o?: BinaryOptions): Tensor {
+    return elementwise.mul(this, a, b, o);
+  }
+
+  /** max(0, x). @throws as {@link linear} */
+  relu(x: TensorLike, o?: ElementwiseOptions): Tensor {
+    return elementwise.relu(this, x, o);
+  }
+
+  /** 1 / (1 + e⁻ˣ), to about two units in the last place. @throws as {@link linear} */
+  sigmoid(x: TensorLike, o?: ElementwiseOptions): Tensor {
+    return elementwise.sigmoid(this, x, o);
+  }
+
+  /** Hyperbolic tangent, to about two units in the last place. @throws as {@link linear} */
+  tanh(x: TensorLike, o?: ElementwiseOptions): Tensor {
+    return elementwise.tanh(this, x, o);
+  }
+
+  /**
+   * Softmax along the last dimension.
+   * @throws as {@link linear}
+   * @example
+   * engine.softmax({ data: new Float32Array([1, 1]), shape: [2] }).data; // 0.5, 0.5
+   */
+  softmax(x: TensorLike, o?: ElementwiseOptions): Tensor {
+    return elementwise.softmax(this, x, o);
+  }
+
+  /**
+   * Which kernels a call would run, without running it. Takes the arguments of the operation.
+   *
+   * @throws as the operation
+   * @example
+   * const w = engine.pack(new Float32Array([1, 0, 0, 2]), [2, 2]);
+   * engine.explain("linear", { data: new Float32Array(2), shape: [1, 2] }, w).kernel;
+   */
+  explain(op: "linear", x: TensorLike, w: PackedWeight): Explanation;
+  explain(op: "matmul", a: TensorLike | PackedWeight, b: TensorLike | PackedWeight): Explanation;
+  explain(op: "conv2d", x: TensorLike, w: PackedWeight, o?: Conv2dOptions): Explanation;
+  explain(op: "linear" | "matmul" | "conv2d", a: unknown, b: unknown, o?: Conv2dOptions): Explanation {
+    oneOf("op", op, ["linear", "matmul", "conv2d"] as const);
+    const { w, plan } = this.#plan(op, a, b, o);
+    const { cuts, macs, denseMacs } = plan;
+    const { reason, alternatives } = w.explain();
+    return {
+      kernel: cuts.map(({ kernel, strips }) => (strips > 1 ? `${kernel.name} × ${strips}` : kernel.name)).join(", ") || "none",
+      format: w.format,
+      reason,
+      density: w.density,
+      macs,
+      denseMacs,
+      alternatives,
+    };
+  }
+
+  #plan(op: "linear" | "matmul" | "conv2d", a: unknown, b: unknown, o?: Conv2dOptions) {
+    if (op === "matmul") return planMatmul(this, a, b);
+    const w = weight(this, "w", b);
+    const x = input(this, "x", a);
+    return { w, plan: op === "linear" ? planLinear(this, x, w) : planConv2d(this, x, w, o) };
+  }
+
+  /** @internal The result of an operation: `out` or a new tensor, filled by `write`. Nothing is kept when memory runs out. */
+  produce(shape: readonly number[], out: Tensor | undefined, scratch: number[], write: (y: Tensor, scratch: number[]) => void): Tensor {
+    const size = sizeOf("result", shape as number[]);
+    const y = out ?? new Tensor(this, shape, size, { ptr: this.memory.alloc(size * 4), owners: 0 });
+    try {
+      write(y, this.memory.scratch(...scratch));
+    } catch (error) {
+      if (!out) y.dispose();
+      throw error;
+    }
+    return y;
+  }
+
+  /** @internal Counts an owner and frees what it owns when it is forgotten. */
+  adopt(owner: Tensor | PackedWeight, resource: Resource, kind: "tensors" | "weights"): void {
+    this.#counts[kind]++;
+    this.#forgotten.register(owner, { resource, kind }, owner);
+  }
+
+  /** @internal */
+  release(owner: Tensor | PackedWeight, resource: Resource, kind: "tensors" | "weights"): void {
+    this.#forgotten.unregister(owner);
+    this.#drop(resource, kind);
+  }
+
+  #drop(resource: Resource, kind: "tensors" | "weights"): void {
+    if (!this.#memory) return;
+    this.#counts[kind]--;
+    if (resource instanceof Map) for (const { ptr } of resource.values()) this.#memory.free(ptr);
+    else if (--resource.owners === 0) this.#memory.free(resource.ptr);
+  }
+
+  #gone(): never {
+    return fail("ERR_DISPOSED", "engine", "an engine that lives", "a disposed one");
+  }
+}
+
+if (Symbol.dispose) Object.defineProperty(Engine.prototype, Symbol.dispose, { value: Engine.prototype.dispose });
+
+/**
+ * Loads the kernels. One engine an app: tensors and weights of one engine do not mix with those of another.
+ *
+ * @throws RangeError `ERR_UNSUPPORTED` on a host without WebAssembly SIMD, `ERR_VALUE`, `ERR_MEMORY`; TypeError `ERR_TYPE`
+ * @example
+ * const engine = await createEngine({ maxMemory: 64 * 1024 * 1024 });
+ */
+export async function createEngine(o?: EngineOptions): Promise<Engine> {
+  const { simd = "auto", wasm, maxMemory } = options("options", o, ["simd", "wasm", "maxMemory"]);
+  const build = chooseBuild(simd);
+  if (maxMemory !== undefined) integer("maxMemory", maxMemory, 65536, 2 ** 32);
+  const memory = new Memory(maxMemory);
+  return new Engine(build, await loadKernels(build, await wasm, memory.wasm), memory);
+}

@@ -1,0 +1,17 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+/** Public names only. */
+export type { CodedError, ErrorCode } from "./assert.js";
+export type { Build, WasmSource } from "./builds.js";
+export { createEngine, type Engine, type EngineOptions, type EngineStats, type Explanation } from "./engine.js";
+export { inspect } from "./inspect.js";
+export type * from "./inspect.js";
+export * from "./io/safetensors.js";
+export type { Conv2dOptions } from "./ops/conv2d.js";
+export type { BinaryOptions, ElementwiseOptions } from "./ops/elementwise.js";
+export type { LinearOptions } from "./ops/linear.js";
+export type { MatmulOptions } from "./ops/matmul.js";
+export type { Activation, FusedOptions, TensorLike } from "./ops/operands.js";
+export type { AvgPoolOptions, GlobalPoolOptions, PoolOptions } from "./ops/pool.js";
+export type { ImageLayout, Padding, Pair } from "./ops/window.js";
+export { Tensor } from "./tensor.js";
+export { type Format, PackedWeight, type PackOptions, type WeightExplanation, type WeightLayout } from "./weight.js";

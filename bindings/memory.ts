@@ -1,0 +1,168 @@
+import { fail } from "./assert.js";
+
+const PAGE = 65536;
+/** A cache line: rows of a panel start on one, and no vector of theirs crosses two. */
+const ALIGN = 64;
+/** Zeros behind every block, never written: a kernel may read them, and csr's padded lanes point there. */
+const TAIL = 16;
+/** Never handed out at the end of memory, so that a kernel's widest over-read (60 bytes) stays inside. */
+const GUARD = 64;
+
+const up = (n: number, to: number) => Math.ceil(n / to) * to;
+
+/**
+ * The engine's memory and its allocator: first fit over an address-ordered free list whose neighbours merge, so that what is
+ * disposed is reused and a steady load reserves nothing more. The only file that touches `memory.buffer`.
+ */
+export class Memory {
+  readonly wasm: WebAssembly.Memory;
+  readonly #max: number;
+  /** Free blocks by address: start and size in turn, in bytes. */
+  readonly #free: { ptr: number; size: number }[];
+  readonly #live = new Map<number, number>();
+  #scratch = { ptr: 0, size: 0 };
+  #inUse = 0;
+  #f32 = new Float32Array(0);
+  #u32 = new Uint32Array(0);
+  #u16 = new Uint16Array(0);
+
+  /** @param maxBytes most bytes ever reserved; rounded down to whole pages of 64 KiB. */
+  constructor(maxBytes?: number) {
+    const pages = maxBytes === undefined ? undefined : Math.min(65536, Math.floor(maxBytes / PAGE));
+    // 65,535 pages: the last byte's address plus an over-read still fits 32 bits.
+    this.#max = Math.min(pages ?? 65535, 65535) * PAGE;
+    const initial = Math.min(16, this.#max / PAGE);
+    this.wasm = new WebAssembly.Memory(pages === undefined ? { initial } : { initial, maximum: pages });
+    // Address 0 stays out of use: it means "none" to a kernel.
+    this.#free = [{ ptr: ALIGN, size: initial * PAGE - ALIGN - GUARD }];
+  }
+
+  get reserved(): number {
+    return this.wasm.buffer.byteLength;
+  }
+
+  /** Bytes of living blocks; the scratch that operations share is not counted. */
+  get inUse(): number {
+    return this.#inUse;
+  }
+
+  get f32(): Float32Array {
+    if (this.#f32.buffer !== this.wasm.buffer) this.#f32 = new Float32Array(this.wasm.buffer);
+    return this.#f32;
+  }
+
+  get u32(): Uint32Array {
+    if (this.#u32.buffer !== this.wasm.buffer) this.#u32 = new Uint32Array(this.wasm.buffer);
+    return this.#u32;
+  }
+
+  get u16(): Uint16Array {
+    if (this.#u16.buffer !== this.wasm.buffer) this.#u16 = new Uint16Array(this.wasm.buffer);
+    return this.#u16;
+  }
+
+  /** A view of `length` floats at `ptr`, good until the next allocation. */
+  floats(ptr: number, length: number): Float32Array {
+    return new Float32Array(this.wasm.buffer, ptr, length);
+  }
+
+  /**
+   * A block of `bytes`, uninitialised but for its tail.
+   * @throws RangeError `ERR_MEMORY`, and nothing has changed.
+   */
+  alloc(bytes: number): number {
+    const ptr = this.#take(bytes);
+    this.#inUse += this.#live.get(ptr) as number;
+    return ptr;
+  }
+
+  free(ptr: number): void {
+    this.#inUse -= this.#live.get(ptr) ?? 0;
+    this.#give(ptr);
+  }
+
+  /** One pointer for each size, valid until the next call. The block grows and stays: operations follow one another. */
+  scratch(...sizes: number[]): number[] {
+    let total = 0;
+    for (const size of sizes) total += up(size + TAIL, ALIGN);
+    if (total > this.#scratch.size) {
+      if (this.#scratch.size) this.#give(this.#scratch.ptr);
+      this.#scratch = { ptr: 0, size: 0 };
+      const ptr = this.#take(total);
+      this.#scratch = { ptr, size: total };
+    }
+    let at = this.#scratch.ptr;
+    return sizes.map((size) => {
+      const ptr = at;
+      at += up(size + TAIL, ALIGN);
+      return ptr;
+    });
+  }
+
+  #take(bytes: number): number {
+    const size = up(bytes + TAIL, ALIGN);
+    let i = this.#free.findIndex((block) => block.size >= size);
+    if (i < 0) {
+      this.#grow(size);
+      i = this.#free.length - 1;
+    }
+    const block = this.#free[i];
+    const ptr = block.ptr;
+    if (block.size === size) this.#free.splice(i, 1);
+    else {
+      block.ptr += size;
+      block.size -= size;
+    }
+    this.#live.set(ptr, size);
+    // Up to three bytes of the tail fall in the last float's word when bytes is no multiple of 4.
+    this.u32.fill(0, Math.ceil((ptr + bytes) / 4), (ptr + size) / 4);
+    return ptr;
+  }
+
+  #give(ptr: number): void {
+    const size = this.#live.get(ptr);
+    if (size === undefined) return;
+    this.#live.delete(ptr);
+    let i = this.#free.findIndex((block) => block.ptr > ptr);
+    if (i < 0) i = this.#free.length;
+    this.#free.splice(i, 0, { ptr, size });
+    const next = this.#free[i + 1];
+    if (next && ptr + size === next.ptr) {
+      this.#free[i].size += next.size;
+      this.#free.splice(i + 1, 1);
+    }
+    const before = this.#free[i - 1];
+    if (before && before.ptr + before.size === ptr) {
+      before.size += this.#free[i].size;
+      this.#free.splice(i, 1);
+    }
+  }
+
+  /** Makes the last free block at least `size` long. */
+  #grow(size: number): void {
+    const end = this.reserved - GUARD;
+    const last = this.#free.at(-1);
+    const open = last && last.ptr + last.size === end ? last : undefined;
+    const need = up(size - (open?.size ?? 0), PAGE);
+    // A quarter more than there is, so that a growing model does not grow the memory tensor by tensor.
+    const room = this.#max - this.reserved;
+    const bytes = Math.min(Math.max(need, up(this.reserved / 4, PAGE)), room);
+    if (need > room || !this.#tryGrow(bytes)) {
+      if (need > room || !this.#tryGrow(need)) {
+        fail("ERR_MEMORY", "maxMemory", `room for ${size} more bytes`, this.#max, ` with ${this.#inUse} in use`);
+      }
+    }
+    const grown = this.reserved - GUARD - end;
+    if (open) open.size += grown;
+    else this.#free.push({ ptr: end, size: grown });
+  }
+
+  #tryGrow(bytes: number): boolean {
+    try {
+      this.wasm.grow(bytes / PAGE);
+      return true;
+    } catch {
+      return false; // the host refused
+    }
+  }
+}

@@ -1,0 +1,127 @@
+import { fail, floats, options, sizeOf } from "../assert.js";
+import type { Engine } from "../engine.js";
+import { Tensor } from "../tensor.js";
+import { PackedWeight } from "../weight.js";
+
+/** An activation from outside: copied into the engine for the one call. `dims` is onnxruntime's spelling of `shape`. */
+export type TensorLike =
+  | Tensor
+  | { data: Float32Array; shape: readonly number[] }
+  | { data: Float32Array; dims: readonly number[] };
+
+/** Fused, and so free of a pass over the result: nothing, max(0, ·), 0..6, or any range. */
+export type Activation = "none" | "relu" | "relu6" | { min?: number; max?: number };
+
+export interface FusedOptions {
+  /** Added to each output feature: `[out]`. */
+  bias?: Float32Array | Tensor;
+  /** Applied last. */
+  activation?: Activation;
+  /** Of the result's shape; added before the activation. */
+  residual?: TensorLike;
+  /** A tensor of the result's shape that receives it; never the input itself. */
+  out?: Tensor;
+}
+
+export const FUSED = ["bias", "activation", "residual", "out"] as const;
+
+/** The bits of assembly/simd.ts. */
+export const ACCUMULATE = 1;
+export const BIAS = 2;
+export const CLAMP = 4;
+
+/** A checked activation: in engine memory already, or still the user's. */
+export interface Input {
+  shape: readonly number[];
+  size: number;
+  tensor?: Tensor;
+  data?: Float32Array;
+}
+
+/** @throws TypeError `ERR_TYPE`, RangeError `ERR_SHAPE`, `ERR_LENGTH`, `ERR_DISPOSED`, `ERR_ENGINE` */
+export function input(engine: Engine, name: string, value: unknown): Input {
+  if (value instanceof Tensor) {
+    if (value.engine !== engine) fail("ERR_ENGINE", name, "a tensor of this engine", "one of another engine");
+    if (value.disposed) fail("ERR_DISPOSED", name, "a tensor that lives", "a disposed one");
+    return { shape: value.shape, size: value.size, tensor: value };
+  }
+  if (typeof value !== "object" || value === null || !("data" in value) || !("shape" in value || "dims" in value)) {
+    fail("ERR_TYPE", name, "a tensor or { data, shape }", value);
+  }
+  const shape = "shape" in value ? value.shape : (value as { dims: unknown }).dims;
+  const size = sizeOf(`${name}.shape`, shape);
+  return { shape: [...(shape as number[])], size, data: floats(`${name}.data`, value.data, size) };
+}
+
+/** A weight of this engine, alive. */
+export function weight(engine: Engine, name: string, value: unknown): PackedWeight {
+  if (!(value instanceof PackedWeight)) fail("ERR_TYPE", name, "a packed weight (engine.pack)", value);
+  if (value.engine !== engine) fail("ERR_ENGINE", name, "a weight of this engine", "one of another engine");
+  value.assertLive();
+  return value;
+}
+
+/** Bytes of scratch that placing the input takes: none when it lies in the engine. */
+export const placeBytes = (x: Input | undefined): number => (x?.data ? x.size * 4 : 0);
+
+/** The input's address, after copying what is still outside to `scratch`. */
+export function place(engine: Engine, x: Input, scratch: number): number {
+  if (x.tensor) return x.tensor.ptr;
+  engine.memory.f32.set(x.data as Float32Array, scratch / 4);
+  return scratch;
+}
+
+/** Checked fused options. */
+export interface Fused {
+  bias?: Input;
+  residual?: Input;
+  out?: Tensor;
+  clamp: boolean;
+  lo: number;
+  hi: number;
+}
+
+export function activationRange(value: unknown): { clamp: boolean; lo: number; hi: number } {
+  if (value === undefined || value === "none") return { clamp: false, lo: -Infinity, hi: Infinity };
+  if (value === "relu") return { clamp: true, lo: 0, hi: Infinity };
+  if (value === "relu6") return { clamp: true, lo: 0, hi: 6 };
+  if (typeof value !== "object" || value === null) {
+    const code = typeof value === "string" ? "ERR_VALUE" : "ERR_TYPE";
+    fail(code, "activation", `"none", "relu", "relu6" or { min, max }`, value);
+  }
+  const { min: lo = -Infinity, max: hi = Infinity } = options("activation", value as { min?: number; max?: number }, ["min", "max"]);
+  if (typeof lo !== "number" || typeof hi !== "number") fail("ERR_TYPE", "activation", "numbers as min and max", value);
+  if (!(lo <= hi)) fail("ERR_VALUE", "activation", "min at most max", `${lo}..${hi}`);
+  return { clamp: true, lo, hi };
+}
+
+/** Checks `out`: of this engine, alive, of the result's shape, and none of the tensors that are read while it is written. */
+export function checkOut(engine: Engine, out: unknown, shape: readonly number[], read: (Input | undefined)[]): Tensor | undefined {
+  if (out === undefined) return undefined;
+  if (!(out instanceof Tensor)) fail("ERR_TYPE", "out", "a tensor", out);
+  const ptr = (input(engine, "out", out).tensor as Tensor).ptr;
+  if (out.shape.length !== shape.length || out.shape.some((d, i) => d !== shape[i])) {
+    fail("ERR_SHAPE", "out", `the shape [${shape.join(", ")}]`, out.shape);
+  }
+  if (out.size && read.some((x) => x?.tensor?.ptr === ptr)) fail("ERR_VALUE", "out", "a tensor that is not read by the same call", "one of its inputs");
+  return out;
+}
+
+/** Checks bias, activation, residual and out for a result of `shape` with `features` output features. */
+export function fused(engine: Engine, o: FusedOptions, shape: readonly number[], features: number, x: Input): Fused {
+  sizeOf("result", shape);
+  let bias: Input | undefined;
+  if (o.bias !== undefined) {
+    bias = o.bias instanceof Float32Array ? { shape: [o.bias.length], size: o.bias.length, data: o.bias } : input(engine, "bias", o.bias);
+    if (bias.size !== features) fail("ERR_LENGTH", "bias", `${features} elements, one for each output`, bias.size);
+  }
+  let residual: Input | undefined;
+  if (o.residual !== undefined) {
+    residual = input(engine, "residual", o.residual);
+    if (residual.shape.length !== shape.length || residual.shape.some((d, i) => d !== shape[i])) {
+      fail("ERR_SHAPE", "residual", `the shape [${shape.join(", ")}]`, residual.shape);
+    }
+  }
+  // A residual may be the result's own place: each element is read before it is written.
+  return { bias, residual, out: checkOut(engine, o.out, shape, [x, bias]), ...activationRange(o.activation) };
+}

@@ -1,0 +1,77 @@
+import { fail, options } from "../assert.js";
+import type { Engine } from "../engine.js";
+import type { Tensor } from "../tensor.js";
+import { checkOut, input, place, placeBytes } from "./operands.js";
+import { type ImageLayout, imageShape, images, type Padding, type Pair, pair, slide } from "./window.js";
+
+export interface PoolOptions {
+  /** Height and width of the window. */
+  kernel: Pair;
+  /** Default: the kernel, so that windows tile the image. */
+  stride?: Pair;
+  /** Default none; less than the kernel on each side. */
+  padding?: Padding;
+  layout?: ImageLayout;
+  out?: Tensor;
+}
+
+export interface AvgPoolOptions extends PoolOptions {
+  /** Whether zeros of the padding count as pixels: true (default) as in PyTorch, false as in TensorFlow. */
+  countIncludePad?: boolean;
+}
+
+export interface GlobalPoolOptions {
+  layout?: ImageLayout;
+  out?: Tensor;
+}
+
+const KEYS = ["kernel", "stride", "padding", "layout", "out"] as const;
+
+function pool2d(engine: Engine, kernel: "f32_max_pool" | "f32_avg_pool", xIn: unknown, o: AvgPoolOptions): Tensor {
+  const x = input(engine, "x", xIn);
+  const image = images("x", x.shape, o.layout);
+  const [kh, kw] = pair("kernel", o.kernel, 1);
+  const { sh, sw, top, left, bottom, right, oh, ow } = slide(image, [kh, kw], o, [kh, kw]);
+  if (Math.max(top, bottom) >= kh || Math.max(left, right) >= kw) {
+    fail("ERR_VALUE", "padding", "less than the kernel on each side", `[${top}, ${left}, ${bottom}, ${right}]`);
+  }
+  const shape = imageShape(image, image.n, image.c, oh, ow);
+  const out = checkOut(engine, o.out, shape, [x]);
+  const inner = image.nhwc ? image.c : 1;
+  const planes = image.nhwc ? image.n : image.n * image.c;
+  // Vectors of four outputs, two apart, read up to seven pixels and a kernel past the last one.
+  const line = (image.w + left + right + 2 * kw + 16) * inner * 4;
+  return engine.produce(shape, out, [placeBytes(x), line], (y, [xs, ls]) => {
+    if (!y.size) return;
+    const last = kernel === "f32_avg_pool" ? [Number(o.countIncludePad ?? true)] : [];
+    const sizes = [planes, inner, image.h, image.w, kh, kw, sh, sw, top, left, right, oh, ow, ...last];
+    engine.kernels[kernel](...sizes, ls, place(engine, x, xs), y.ptr);
+  });
+}
+
+/** Largest pixel under each window; a NaN under it wins. */
+export function maxPool2d(engine: Engine, x: unknown, o: PoolOptions): Tensor {
+  return pool2d(engine, "f32_max_pool", x, options("options", o, KEYS));
+}
+
+/** Mean of the pixels under each window. */
+export function avgPool2d(engine: Engine, x: unknown, o: AvgPoolOptions): Tensor {
+  const checked = options("options", o, [...KEYS, "countIncludePad"]);
+  const count: unknown = checked.countIncludePad;
+  if (count !== undefined && typeof count !== "boolean") fail("ERR_TYPE", "countIncludePad", "a boolean", count);
+  return pool2d(engine, "f32_avg_pool", x, checked);
+}
+
+/** Mean of each channel: [N, C], ready for `linear`. */
+export function globalAvgPool2d(engine: Engine, xIn: unknown, o?: GlobalPoolOptions): Tensor {
+  const x = input(engine, "x", xIn);
+  const opts = options("options", o, ["layout", "out"]);
+  const { n, c, h, w, nhwc } = images("x", x.shape, opts.layout);
+  if (h * w === 0) fail("ERR_SHAPE", "x", "at least one pixel", x.shape);
+  const out = checkOut(engine, opts.out, [n, c], [x]);
+  return engine.produce([n, c], out, [placeBytes(x)], (y, [xs]) => {
+    const from = place(engine, x, xs);
+    if (!nhwc) engine.kernels.f32_global_avg_planes(n * c, h * w, from, y.ptr);
+    else for (let i = 0; i < n; i++) engine.kernels.f32_global_avg_pixels(h * w, c, from + i * h * w * c * 4, y.ptr + i * c * 4);
+  });
+}

@@ -1,0 +1,82 @@
+import { fail, sizeOf } from "./assert.js";
+import type { Engine } from "./engine.js";
+
+/** A block of engine memory that one or more tensors (reshape) look at. */
+interface Storage {
+  ptr: number;
+  owners: number;
+}
+
+/** An activation in engine memory, row-major float32. Made by `engine.tensor` and by every operation. */
+export class Tensor {
+  /** Dimensions, outermost first. */
+  readonly shape: readonly number[];
+  /** Number of elements. */
+  readonly size: number;
+  /** @internal */
+  readonly engine: Engine;
+  readonly #storage: Storage;
+  #view = new Float32Array(0);
+  #disposed = false;
+
+  /** @internal */
+  constructor(engine: Engine, shape: readonly number[], size: number, storage: Storage) {
+    this.engine = engine;
+    this.shape = shape;
+    this.size = size;
+    this.#storage = storage;
+    storage.owners++;
+    engine.adopt(this, storage, "tensors");
+  }
+
+  /** @internal Byte address; checks that the tensor still lives. */
+  get ptr(): number {
+    if (this.#disposed || this.engine.disposed) fail("ERR_DISPOSED", "tensor", "a tensor that lives", "a disposed one");
+    return this.#storage.ptr;
+  }
+
+  /**
+   * The elements, live: what is written here the next operation reads. The property stays right when the engine's memory
+   * grows; an array kept in a variable across an operation may be a detached, empty one.
+   * @throws RangeError `ERR_DISPOSED`
+   */
+  get data(): Float32Array {
+    const ptr = this.ptr;
+    const { wasm } = this.engine.memory;
+    if (this.#view.buffer !== wasm.buffer) this.#view = new Float32Array(wasm.buffer, ptr, this.size);
+    return this.#view;
+  }
+
+  get disposed(): boolean {
+    return this.#disposed;
+  }
+
+  /** A copy that no operation changes. */
+  toArray(): Float32Array {
+    return this.data.slice();
+  }
+
+  /**
+   * The same elements under another shape, without a copy. Each of the two is disposed on its own.
+   * @throws RangeError `ERR_SHAPE` when the number of elements differs
+   */
+  reshape(shape: readonly number[]): Tensor {
+    void this.ptr;
+    const size = sizeOf("shape", shape);
+    if (size !== this.size) fail("ERR_SHAPE", "shape", `dimensions of ${this.size} elements`, shape);
+    return new Tensor(this.engine, [...shape], size, this.#storage);
+  }
+
+  /** Gives the memory back. A second call does nothing. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.engine.release(this, this.#storage, "tensors");
+  }
+
+  /** For `using`. */
+  declare [Symbol.dispose]: () => void;
+}
+
+// Hosts without `using` have no such symbol.
+if (Symbol.dispose) Object.defineProperty(Tensor.prototype, Symbol.dispose, { value: Tensor.prototype.dispose });
