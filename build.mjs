@@ -1,6 +1,15 @@
 // Builds everything: two Wasm modules from one source, ESM and CJS bundles with both embedded, the command, the types.
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync, copyFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { main as asc } from "assemblyscript/asc";
 import { build } from "esbuild";
@@ -14,11 +23,20 @@ for (const name of BUILDS) {
   // An unknown target prints a text and succeeds: only the file tells.
   if (error || !existsSync(`build/${name}.wasm`)) throw new Error(`${name}: ${stderr ?? error}`);
 }
-const embed = BUILDS.map((name) => `export const ${name}: string =\n  "${readFileSync(`build/${name}.wasm`).toString("base64")}";\n`);
+const embed = BUILDS.map(
+  (name) => `export const ${name}: string =\n  "${readFileSync(`build/${name}.wasm`).toString("base64")}";\n`,
+);
 writeFileSync("build/wasm.ts", `// Made by build.mjs.\n${embed.join("")}`);
 
 rmSync("dist", { recursive: true, force: true });
-const shared = { bundle: true, minify: true, sourcemap: true, sourcesContent: false, target: "es2022", logLevel: "warning" };
+const shared = {
+  bundle: true,
+  minify: true,
+  sourcemap: true,
+  sourcesContent: false,
+  target: "es2022",
+  logLevel: "warning",
+};
 const library = { ...shared, entryPoints: ["bindings/index.ts"], platform: "neutral" };
 await build({ ...library, format: "esm", outfile: "dist/index.js" });
 await build({ ...library, format: "cjs", outfile: "dist/index.cjs" });
@@ -29,14 +47,17 @@ await build({
   format: "esm",
   outfile: "dist/cli.js",
   // The command's libraries are CommonJS and want a require of their own.
-  banner: { js: '#!/usr/bin/env node\nimport { createRequire } from "node:module";\nconst require = createRequire(import.meta.url);' },
+  banner: {
+    js: '#!/usr/bin/env node\nimport { createRequire } from "node:module";\nconst require = createRequire(import.meta.url);',
+  },
   define: { __VERSION__: JSON.stringify(version) },
 });
 for (const name of BUILDS) copyFileSync(`build/${name}.wasm`, `dist/${name}.wasm`);
 
 execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", "tsconfig.types.json"], { stdio: "inherit" });
 // tsc keeps the folders of its sources; a CommonJS importer needs the same files under names of its own.
-const files = (dir) => readdirSync(dir).flatMap((f) => (statSync(join(dir, f)).isDirectory() ? files(join(dir, f)) : join(dir, f)));
+const files = (dir) =>
+  readdirSync(dir).flatMap((f) => (statSync(join(dir, f)).isDirectory() ? files(join(dir, f)) : join(dir, f)));
 for (const file of files("dist/types").filter((f) => f.endsWith(".d.ts"))) {
   const text = readFileSync(file, "utf8");
   writeFileSync(file.replace(/\.d\.ts$/, ".d.cts"), text.replace(/(from\s+|import\()"(\.[^"]*)\.js"/g, '$1"$2.cjs"'));

@@ -31,17 +31,26 @@ export function show(value: unknown): string {
   if (typeof value === "function") return "a function";
   if (typeof value === "symbol") return "a symbol";
   if (Array.isArray(value)) {
-    return value.length > 8 ? `an array of ${value.length}` : `[${value.map((v) => (typeof v === "object" && v ? "…" : String(v))).join(", ")}]`;
+    return value.length > 8
+      ? `an array of ${value.length}`
+      : `[${value.map((v) => (typeof v === "object" && v ? "…" : String(v))).join(", ")}]`;
   }
   if (ArrayBuffer.isView(value) && "length" in value) return `${value.constructor.name}(${value.length})`;
-  return value.constructor?.name ? `${/^[AEIOU]/.test(value.constructor.name) ? "an" : "a"} ${value.constructor.name}` : "an object";
+  return value.constructor?.name
+    ? `${/^[AEIOU]/.test(value.constructor.name) ? "an" : "a"} ${value.constructor.name}`
+    : "an object";
 }
 
 /** An integer in `min..max`. Both bounds are inclusive. */
 export function integer(name: string, value: unknown, min: number, max = 2 ** 31 - 1): number {
   if (typeof value !== "number") fail("ERR_TYPE", name, "an integer", value);
   if (!Number.isInteger(value) || value < min || value > max) {
-    fail("ERR_VALUE", name, max === 2 ** 31 - 1 ? `an integer of at least ${min}` : `an integer in ${min}..${max}`, value);
+    fail(
+      "ERR_VALUE",
+      name,
+      max === 2 ** 31 - 1 ? `an integer of at least ${min}` : `an integer in ${min}..${max}`,
+      value,
+    );
   }
   return value;
 }
@@ -76,7 +85,8 @@ export function sizeOf(name: string, shape: unknown, rank?: number): number {
   for (let i = 0; i < shape.length; i++) {
     const d = shape[i];
     if (typeof d !== "number") fail("ERR_TYPE", name, "numbers as dimensions", d, ` at ${i}`);
-    if (!Number.isInteger(d) || d < 0) fail("ERR_SHAPE", name, "dimensions that are integers of at least 0", d, ` at ${i}`);
+    if (!Number.isInteger(d) || d < 0)
+      fail("ERR_SHAPE", name, "dimensions that are integers of at least 0", d, ` at ${i}`);
     size *= d;
   }
   // A zero dimension hides how large the others are; nothing is allocated for it, so that is harmless.

@@ -2,12 +2,19 @@ import { fail, floats, integer, oneOf, options, sizeOf } from "./assert.js";
 import { type Build, chooseBuild, type KernelFunction, loadKernels, type WasmSource } from "./builds.js";
 import { Memory } from "./memory.js";
 import { type Conv2dOptions, conv2d, planConv2d } from "./ops/conv2d.js";
-import * as elementwise from "./ops/elementwise.js";
 import type { BinaryOptions, ElementwiseOptions } from "./ops/elementwise.js";
+import * as elementwise from "./ops/elementwise.js";
 import { type LinearOptions, linear, planLinear } from "./ops/linear.js";
 import { type MatmulOptions, matmul, planMatmul } from "./ops/matmul.js";
 import { input, type TensorLike, weight } from "./ops/operands.js";
-import { type AvgPoolOptions, avgPool2d, type GlobalPoolOptions, globalAvgPool2d, maxPool2d, type PoolOptions } from "./ops/pool.js";
+import {
+  type AvgPoolOptions,
+  avgPool2d,
+  type GlobalPoolOptions,
+  globalAvgPool2d,
+  maxPool2d,
+  type PoolOptions,
+} from "./ops/pool.js";
 import { Tensor } from "./tensor.js";
 import { type Format, type PackedWeight, type PackOptions, packWeight } from "./weight.js";
 
@@ -257,7 +264,9 @@ export class Engine {
     const { cuts, macs, denseMacs } = plan;
     const { reason, alternatives } = w.explain();
     return {
-      kernel: cuts.map(({ kernel, strips }) => (strips > 1 ? `${kernel.name} × ${strips}` : kernel.name)).join(", ") || "none",
+      kernel:
+        cuts.map(({ kernel, strips }) => (strips > 1 ? `${kernel.name} × ${strips}` : kernel.name)).join(", ") ||
+        "none",
       format: w.format,
       reason,
       density: w.density,
@@ -275,7 +284,12 @@ export class Engine {
   }
 
   /** @internal The result of an operation: `out` or a new tensor, filled by `write`. Nothing is kept when memory runs out. */
-  produce(shape: readonly number[], out: Tensor | undefined, scratch: number[], write: (y: Tensor, scratch: number[]) => void): Tensor {
+  produce(
+    shape: readonly number[],
+    out: Tensor | undefined,
+    scratch: number[],
+    write: (y: Tensor, scratch: number[]) => void,
+  ): Tensor {
     const size = sizeOf("result", shape as number[]);
     const y = out ?? new Tensor(this, shape, size, { ptr: this.memory.alloc(size * 4), owners: 0 });
     try {

@@ -3,8 +3,8 @@
 export type { CodedError, ErrorCode } from "./assert.js";
 export type { Build, WasmSource } from "./builds.js";
 export { createEngine, type Engine, type EngineOptions, type EngineStats, type Explanation } from "./engine.js";
-export { inspect } from "./inspect.js";
 export type * from "./inspect.js";
+export { inspect } from "./inspect.js";
 export * from "./io/safetensors.js";
 export type { Conv2dOptions } from "./ops/conv2d.js";
 export type { BinaryOptions, ElementwiseOptions } from "./ops/elementwise.js";

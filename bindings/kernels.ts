@@ -96,7 +96,12 @@ const spmmTiles = (format: Kernel["format"]) => KERNELS.filter((k) => k.op === "
  * @param n columns, at least 1, already rounded up to a multiple of 4 by the caller's buffers
  * @returns runs of equal strips, widest first
  */
-export function cutColumns(n: number, work: Work, build: Build, format: Kernel["format"]): { kernel: Kernel; strips: number }[] {
+export function cutColumns(
+  n: number,
+  work: Work,
+  build: Build,
+  format: Kernel["format"],
+): { kernel: Kernel; strips: number }[] {
   const tiles = spmmTiles(format).map((kernel) => ({ kernel, v: kernel.tile / 4, cost: kernel.cost(work, build) }));
   let vectors = Math.ceil(n / 4);
   const counts = new Map<Kernel, number>();
@@ -124,6 +129,11 @@ export function cutColumns(n: number, work: Work, build: Build, format: Kernel["
     v -= tile.v;
   }
   return [...counts].map(([kernel, strips]) => ({ kernel, strips })).sort((a, b) => b.kernel.tile - a.kernel.tile);
+}
+
+/** Predicted ns of a cut. */
+export function costOf(cuts: readonly { kernel: Kernel; strips: number }[], work: Work, build: Build): number {
+  return cuts.reduce((sum, { kernel, strips }) => sum + strips * kernel.cost(work, build), 0);
 }
 
 /** The kernel for one column. */

@@ -3,7 +3,7 @@ import type { Engine } from "./engine.js";
 import { bytesCsr, type CsrMatrix, lowerCsr, lowerCsrVector, packCsr, transposeCsr, unpackCsr } from "./formats/csr.js";
 import { type DenseMatrix, lowerDense, lowerDenseVector, transposeDense } from "./formats/dense.js";
 import type { InputMap, Lowered } from "./formats/lowered.js";
-import { cutColumns, vectorKernel } from "./kernels.js";
+import { costOf, cutColumns, vectorKernel } from "./kernels.js";
 
 /** How the survivors of pruning are stored. */
 export type Format = "dense" | "csr";
@@ -95,7 +95,11 @@ export class PackedWeight {
   update(values: Float32Array): void {
     this.assertLive();
     const m = this.#matrix;
-    floats("values", values, this.shape.reduce((a, b) => a * b, 1));
+    floats(
+      "values",
+      values,
+      this.shape.reduce((a, b) => a * b, 1),
+    );
     const ordered = reorder(values, this.shape, this.#layout, "from");
     if (m.format === "dense") m.dense.data.set(ordered);
     else {
@@ -105,7 +109,13 @@ export class PackedWeight {
         for (let c = 0; c < cols; c++) {
           if (n < indptr[r + 1] && indices[n] === c) next[n++] = ordered[r * cols + c];
           else if (ordered[r * cols + c] !== 0) {
-            fail("ERR_VALUE", "values", "zero where the pattern is", ordered[r * cols + c], ` at row ${r}, column ${c}`);
+            fail(
+              "ERR_VALUE",
+              "values",
+              "zero where the pattern is",
+              ordered[r * cols + c],
+              ` at row ${r}, column ${c}`,
+            );
           }
         }
       }
@@ -200,7 +210,8 @@ export class PackedWeight {
   }
 }
 
-if (Symbol.dispose) Object.defineProperty(PackedWeight.prototype, Symbol.dispose, { value: PackedWeight.prototype.dispose });
+if (Symbol.dispose)
+  Object.defineProperty(PackedWeight.prototype, Symbol.dispose, { value: PackedWeight.prototype.dispose });
 
 /** Values between the user's order and [out][in][kh][kw]; a fresh array. */
 function reorder(data: Float32Array, shape: readonly number[], layout: WeightLayout, way: "from" | "to"): Float32Array {
@@ -223,10 +234,9 @@ function reorder(data: Float32Array, shape: readonly number[], layout: WeightLay
 /** Predicted ns of one row and of 64, for each format. */
 function predict(engine: Engine, m: number, k: number, nnz: number, format: Format) {
   const work = { m, k, nnz };
-  const many = cutColumns(64, work, engine.simd, format);
   return {
     oneRow: vectorKernel(format).cost(work, engine.simd),
-    manyRows: many.reduce((t, { kernel, strips }) => t + strips * kernel.cost(work, engine.simd), 0),
+    manyRows: costOf(cutColumns(64, work, engine.simd, format), work, engine.simd),
   };
 }
 
@@ -238,7 +248,11 @@ export function packWeight(engine: Engine, data: unknown, shape: unknown, option
   }
   const size = sizeOf("shape", shape);
   const flat = shape.length === 2;
-  const layout = oneOf("layout", options.layout ?? (flat ? "oi" : "oihw"), flat ? (["oi", "io"] as const) : (["oihw", "hwio"] as const));
+  const layout = oneOf(
+    "layout",
+    options.layout ?? (flat ? "oi" : "oihw"),
+    flat ? (["oi", "io"] as const) : (["oihw", "hwio"] as const),
+  );
   const wish = oneOf("format", options.format ?? "auto", ["auto", "dense", "csr"] as const);
   const ours: number[] =
     layout === "io" ? [shape[1], shape[0]] : layout === "hwio" ? [shape[3], shape[2], shape[0], shape[1]] : [...shape];

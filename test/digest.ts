@@ -10,12 +10,20 @@ const take = (y: Tensor) => {
   hash.update(new Uint8Array(y.data.buffer, y.data.byteOffset, y.data.byteLength));
   y.dispose();
 };
-const tensor = (...shape: number[]) => ({ data: values(shape.reduce((a, b) => a * b), 0, rnd), shape });
+const tensor = (...shape: number[]) => ({
+  data: values(
+    shape.reduce((a, b) => a * b),
+    0,
+    rnd,
+  ),
+  shape,
+});
 
 for (const format of ["csr", "dense"] as const) {
   for (const zeros of [0, 0.5, 0.9, 0.99]) {
     const w = engine.pack(values(61 * 203, zeros, rnd), [61, 203], { format });
-    for (const rows of [1, 2, 7, 33, 100]) take(engine.linear(tensor(rows, 203), w, { bias: values(61, 0, rnd), activation: "relu6" }));
+    for (const rows of [1, 2, 7, 33, 100])
+      take(engine.linear(tensor(rows, 203), w, { bias: values(61, 0, rnd), activation: "relu6" }));
     take(engine.matmul(w, tensor(203, 49)));
     take(engine.matmul(tensor(9, 61), w));
     const k = engine.pack(values(16 * 8 * 9, zeros, rnd), [16, 8, 3, 3], { format });

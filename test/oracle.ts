@@ -1,6 +1,7 @@
 // What every test compares with: seeded data, plain float64 loops, and a comparison that names the first bad element.
-import { createEngine, type Engine } from "../bindings/index.js";
+
 import { type Build, supports } from "../bindings/builds.js";
+import { createEngine, type Engine } from "../bindings/index.js";
 
 /** One number reproduces a failure: SEED=… npm test. */
 export const seed = Number(process.env.SEED ?? Date.now() % 1e9);
@@ -42,7 +43,14 @@ export interface Extras {
 }
 
 /** y[rows, m] = x[rows, k] · Wᵀ, W [m, k]. A zero weight is skipped, whatever x holds there. */
-export function linearOracle(x: Float32Array, w: Float32Array, rows: number, k: number, m: number, o: Extras = {}): Expected {
+export function linearOracle(
+  x: Float32Array,
+  w: Float32Array,
+  rows: number,
+  k: number,
+  m: number,
+  o: Extras = {},
+): Expected {
   const y = new Float64Array(rows * m);
   const bound = new Float64Array(rows * m);
   for (let r = 0; r < rows; r++) {
@@ -129,7 +137,14 @@ export function convOracle(x: Float32Array, w: Float32Array, s: ConvSizes, o: Ex
 }
 
 /** [n, c, h, w] → [n, h, w, c] and, with `back`, the other way; sizes are those of nchw. */
-export function toNhwc<T extends Float32Array | Float64Array>(x: T, n: number, c: number, h: number, w: number, back = false): T {
+export function toNhwc<T extends Float32Array | Float64Array>(
+  x: T,
+  n: number,
+  c: number,
+  h: number,
+  w: number,
+  back = false,
+): T {
   const y = x.slice() as T;
   for (let b = 0; b < n; b++) {
     for (let ch = 0; ch < c; ch++) {
@@ -146,11 +161,14 @@ export function toNhwc<T extends Float32Array | Float64Array>(x: T, n: number, c
 
 /** Throws for the first element that is further from the oracle than its bound. NaN equals NaN, Infinity itself. */
 export function close(actual: Float32Array, { y, bound }: Expected, label: string): void {
-  if (actual.length !== y.length) throw new Error(`${label}: ${actual.length} elements, expected ${y.length} (seed ${seed})`);
+  if (actual.length !== y.length)
+    throw new Error(`${label}: ${actual.length} elements, expected ${y.length} (seed ${seed})`);
   for (let i = 0; i < y.length; i++) {
     const same = Number.isFinite(y[i]) ? Math.abs(actual[i] - y[i]) <= bound[i] : Object.is(actual[i], y[i]);
     if (!same) {
-      throw new Error(`${label}: element ${i} is ${actual[i]}, expected ${y[i]} ± ${bound[i].toExponential(2)} (seed ${seed})`);
+      throw new Error(
+        `${label}: element ${i} is ${actual[i]}, expected ${y[i]} ± ${bound[i].toExponential(2)} (seed ${seed})`,
+      );
     }
   }
 }
@@ -161,7 +179,8 @@ export function sameBits(actual: Float32Array, expected: Float32Array, label: st
   const b = new Uint32Array(expected.buffer, expected.byteOffset, expected.length);
   if (a.length !== b.length) throw new Error(`${label}: ${a.length} elements, expected ${b.length} (seed ${seed})`);
   for (let i = 0; i < a.length; i++) {
-    if (a[i] !== b[i]) throw new Error(`${label}: element ${i} is ${actual[i]}, expected the bits of ${expected[i]} (seed ${seed})`);
+    if (a[i] !== b[i])
+      throw new Error(`${label}: element ${i} is ${actual[i]}, expected the bits of ${expected[i]} (seed ${seed})`);
   }
 }
 
@@ -196,8 +215,20 @@ export function refuses(engine: Engine, code: string, argument: RegExp, call: ()
   const error = thrown as { code?: string; message?: string } | undefined;
   if (!error) throw new Error(`expected ${code}, nothing was thrown: ${call}`);
   const type = code === "ERR_TYPE" ? TypeError : RangeError;
-  if (error.code !== code || !(error instanceof type)) throw new Error(`expected ${type.name} ${code}, got ${error} (${error.code}): ${call}`);
-  if (!argument.test(error.message ?? "")) throw new Error(`expected a message with ${argument}, got: ${error.message}`);
+  if (error.code !== code || !(error instanceof type))
+    throw new Error(`expected ${type.name} ${code}, got ${error} (${error.code}): ${call}`);
+  if (!argument.test(error.message ?? ""))
+    throw new Error(`expected a message with ${argument}, got: ${error.message}`);
   const after = JSON.stringify(engine.stats());
   if (before !== after) throw new Error(`${code} leaked: ${before} before, ${after} after: ${call}`);
 }
+
+/** [rows, cols] → [cols, rows]. */
+export function transpose<T extends Float32Array | Float64Array>(a: T, rows: number, cols: number): T {
+  const t = a.slice() as T;
+  for (let r = 0; r < rows; r++) for (let c = 0; c < cols; c++) t[c * rows + r] = a[r * cols + c];
+  return t;
+}
+
+/** Number of elements. */
+export const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);

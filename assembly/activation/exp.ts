@@ -4,12 +4,13 @@
 export class Exp {
   /** e^x: 0 below -87.34, Infinity above 88.72, NaN for NaN. */
   @inline static exp(x: v128): v128 {
-    const lo = f32x4.splat(-87.3365478515625), hi = f32x4.splat(88.72283172607422);
+    const lo = f32x4.splat(-87.3365478515625),
+      hi = f32x4.splat(88.72283172607422);
     const t = f32x4.pmin(f32x4.pmax(x, lo), hi);
     const n = f32x4.nearest(f32x4.mul(t, f32x4.splat(1.44269504)));
     // ln 2 in two parts, so that the remainder loses nothing.
-    const r = f32x4.sub(f32x4.sub(t, f32x4.mul(n, f32x4.splat(0.693359375))), f32x4.mul(n, f32x4.splat(-2.12194440e-4)));
-    let p = f32x4.splat(1.9875691500e-4);
+    const r = f32x4.sub(f32x4.sub(t, f32x4.mul(n, f32x4.splat(0.693359375))), f32x4.mul(n, f32x4.splat(-2.1219444e-4)));
+    let p = f32x4.splat(1.98756915e-4);
     p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1.3981999507e-3));
     p = f32x4.add(f32x4.mul(p, r), f32x4.splat(8.3334519073e-3));
     p = f32x4.add(f32x4.mul(p, r), f32x4.splat(4.1665795894e-2));
@@ -20,9 +21,16 @@ export class Exp {
     const i = i32x4.trunc_sat_f32x4_s(n);
     const half = i32x4.shr_s(i, 1);
     const bias = i32x4.splat(127);
-    const y = f32x4.mul(f32x4.mul(p, i32x4.shl(i32x4.add(half, bias), 23)), i32x4.shl(i32x4.add(i32x4.sub(i, half), bias), 23));
+    const y = f32x4.mul(
+      f32x4.mul(p, i32x4.shl(i32x4.add(half, bias), 23)),
+      i32x4.shl(i32x4.add(i32x4.sub(i, half), bias), 23),
+    );
     const small = v128.andnot(y, f32x4.lt(x, lo));
-    return v128.bitselect(f32x4.splat(f32.POSITIVE_INFINITY), v128.bitselect(x, small, f32x4.ne(x, x)), f32x4.gt(x, hi));
+    return v128.bitselect(
+      f32x4.splat(f32.POSITIVE_INFINITY),
+      v128.bitselect(x, small, f32x4.ne(x, x)),
+      f32x4.gt(x, hi),
+    );
   }
 
   /** 1 / (1 + e^-x) */

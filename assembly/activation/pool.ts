@@ -14,9 +14,28 @@ class Op {
 }
 
 class Pool {
-  @inline static planes(most: bool, planes: i32, inner: i32, h: i32, w: i32, kh: i32, kw: i32, sh: i32, sw: i32, top: i32, left: i32, right: i32, oh: i32, ow: i32, countPad: i32, line: usize, x: usize, y: usize): void {
+  @inline static planes(
+    most: bool,
+    planes: i32,
+    inner: i32,
+    h: i32,
+    w: i32,
+    kh: i32,
+    kw: i32,
+    sh: i32,
+    sw: i32,
+    top: i32,
+    left: i32,
+    right: i32,
+    oh: i32,
+    ow: i32,
+    countPad: i32,
+    line: usize,
+    x: usize,
+    y: usize,
+  ): void {
     const none = f32x4.splat(most ? -f32.POSITIVE_INFINITY : 0);
-    const pixel = <usize>inner << 2;
+    const pixel = (<usize>inner) << 2;
     const row = <usize>w * pixel;
     const before = line + <usize>left * pixel;
     const after = before + row;
@@ -48,7 +67,7 @@ class Pool {
             }
             if (!most) a = f32x4.mul(a, all);
             Simd.storeLanes(y, a, n);
-            y += <usize>min(n, 4) << 2;
+            y += (<usize>min(n, 4)) << 2;
           }
           continue;
         }
@@ -76,25 +95,62 @@ class Pool {
   }
 }
 
-export function f32_max_pool(planes: i32, inner: i32, h: i32, w: i32, kh: i32, kw: i32, sh: i32, sw: i32, top: i32, left: i32, right: i32, oh: i32, ow: i32, line: usize, x: usize, y: usize): void {
+export function f32_max_pool(
+  planes: i32,
+  inner: i32,
+  h: i32,
+  w: i32,
+  kh: i32,
+  kw: i32,
+  sh: i32,
+  sw: i32,
+  top: i32,
+  left: i32,
+  right: i32,
+  oh: i32,
+  ow: i32,
+  line: usize,
+  x: usize,
+  y: usize,
+): void {
   Pool.planes(true, planes, inner, h, w, kh, kw, sh, sw, top, left, right, oh, ow, 0, line, x, y);
 }
 
-export function f32_avg_pool(planes: i32, inner: i32, h: i32, w: i32, kh: i32, kw: i32, sh: i32, sw: i32, top: i32, left: i32, right: i32, oh: i32, ow: i32, countPad: i32, line: usize, x: usize, y: usize): void {
+export function f32_avg_pool(
+  planes: i32,
+  inner: i32,
+  h: i32,
+  w: i32,
+  kh: i32,
+  kw: i32,
+  sh: i32,
+  sw: i32,
+  top: i32,
+  left: i32,
+  right: i32,
+  oh: i32,
+  ow: i32,
+  countPad: i32,
+  line: usize,
+  x: usize,
+  y: usize,
+): void {
   Pool.planes(false, planes, inner, h, w, kh, kw, sh, sw, top, left, right, oh, ow, countPad, line, x, y);
 }
 
 /** y[plane] = mean of n floats, for planes that lie one after another (nchw). */
 export function f32_global_avg_planes(planes: i32, n: i32, x: usize, y: usize): void {
   for (; planes > 0; --planes, y += 4) {
-    let a = f32x4.splat(0), b = a;
+    let a = f32x4.splat(0),
+      b = a;
     let i = n;
     for (; i > 7; i -= 8, x += 32) {
       a = f32x4.add(a, v128.load(x));
       b = f32x4.add(b, v128.load(x, 16));
     }
     a = f32x4.add(a, b);
-    let sum = f32x4.extract_lane(a, 0) + f32x4.extract_lane(a, 1) + (f32x4.extract_lane(a, 2) + f32x4.extract_lane(a, 3));
+    let sum =
+      f32x4.extract_lane(a, 0) + f32x4.extract_lane(a, 1) + (f32x4.extract_lane(a, 2) + f32x4.extract_lane(a, 3));
     for (; i > 0; --i, x += 4) sum += load<f32>(x);
     store<f32>(y, sum / <f32>n);
   }
@@ -103,7 +159,7 @@ export function f32_global_avg_planes(planes: i32, n: i32, x: usize, y: usize): 
 /** y[c] = mean over n pixels of `channels` floats (nhwc). */
 export function f32_global_avg_pixels(n: i32, channels: i32, x: usize, y: usize): void {
   const scale = f32x4.splat(1 / <f32>n);
-  const pixel = <usize>channels << 2;
+  const pixel = (<usize>channels) << 2;
   for (let left = channels; left > 0; left -= 4, x += 16, y += 16) {
     let a = f32x4.splat(0);
     let p = x;

@@ -10,7 +10,18 @@ import { Flag, Simd } from "../simd";
 
 class Tile {
   /** V = 6, 7 or 8 vectors wide: as many accumulators as the latency of an addition needs. */
-  @inline static wide(V: i32, plan: usize, strips: i32, x: usize, y: usize, yStride: usize, bias: usize, flags: i32, lo: f32, hi: f32): void {
+  @inline static wide(
+    V: i32,
+    plan: usize,
+    strips: i32,
+    x: usize,
+    y: usize,
+    yStride: usize,
+    bias: usize,
+    flags: i32,
+    lo: f32,
+    hi: f32,
+  ): void {
     const m = load<u32>(plan);
     const records = load<u32>(plan, 4);
     const entries = load<u32>(plan, 8);
@@ -22,7 +33,14 @@ class Tile {
         const row: usize = load<u32>(record);
         let n = load<u32>(record, 4);
         const out = y + row * yStride;
-        let a0 = zero, a1 = zero, a2 = zero, a3 = zero, a4 = zero, a5 = zero, a6 = zero, a7 = zero;
+        let a0 = zero,
+          a1 = zero,
+          a2 = zero,
+          a3 = zero,
+          a4 = zero,
+          a5 = zero,
+          a6 = zero,
+          a7 = zero;
         if (flags & Flag.Accumulate) {
           a0 = v128.load(out);
           a1 = v128.load(out, 16);
@@ -47,7 +65,7 @@ class Tile {
         // Two entries a turn save a fifth of the loop's bookkeeping, which the front end of a 4-wide core feels once
         // multiply and add are one instruction. V8 11 hoists the loads of both and spills, so not in the other build.
         if (ASC_FEATURE_RELAXED_SIMD) {
-          for (; n > 1; n -= 2) {
+          for (const pairs = e + ((n >> 1) << 4); e < pairs; e += 16) {
             const w = v128.load32_splat(e);
             const v = v128.load32_splat(e, 8);
             const p = x + load<u32>(e, 4);
@@ -60,8 +78,8 @@ class Tile {
             a5 = Simd.madd(v128.load(q, 80), v, Simd.madd(v128.load(p, 80), w, a5));
             if (V > 6) a6 = Simd.madd(v128.load(q, 96), v, Simd.madd(v128.load(p, 96), w, a6));
             if (V > 7) a7 = Simd.madd(v128.load(q, 112), v, Simd.madd(v128.load(p, 112), w, a7));
-            e += 16;
           }
+          n &= 1;
         }
         for (; n > 0; --n) {
           const w = v128.load32_splat(e);
@@ -77,7 +95,8 @@ class Tile {
           e += 8;
         }
         if (flags & Flag.Clamp) {
-          const l = f32x4.splat(lo), h = f32x4.splat(hi);
+          const l = f32x4.splat(lo),
+            h = f32x4.splat(hi);
           a0 = Simd.clamp(a0, l, h);
           a1 = Simd.clamp(a1, l, h);
           a2 = Simd.clamp(a2, l, h);
@@ -102,7 +121,18 @@ class Tile {
   }
 
   /** V = 1, 2 or 4 vectors wide: 4/V·2 entries at once into sums of their own, or the chain of additions would be the limit. */
-  @inline static narrow(V: i32, plan: usize, strips: i32, x: usize, y: usize, yStride: usize, bias: usize, flags: i32, lo: f32, hi: f32): void {
+  @inline static narrow(
+    V: i32,
+    plan: usize,
+    strips: i32,
+    x: usize,
+    y: usize,
+    yStride: usize,
+    bias: usize,
+    flags: i32,
+    lo: f32,
+    hi: f32,
+  ): void {
     const m = load<u32>(plan);
     const records = load<u32>(plan, 4);
     const entries = load<u32>(plan, 8);
@@ -114,9 +144,18 @@ class Tile {
         const row: usize = load<u32>(record);
         let n = load<u32>(record, 4);
         const out = y + row * yStride;
-        let a0 = zero, a1 = zero, a2 = zero, a3 = zero;
-        let b0 = zero, b1 = zero, b2 = zero, b3 = zero;
-        let c0 = zero, c1 = zero, d0 = zero, d1 = zero;
+        let a0 = zero,
+          a1 = zero,
+          a2 = zero,
+          a3 = zero;
+        let b0 = zero,
+          b1 = zero,
+          b2 = zero,
+          b3 = zero;
+        let c0 = zero,
+          c1 = zero,
+          d0 = zero,
+          d1 = zero;
         if (flags & Flag.Accumulate) {
           a0 = v128.load(out);
           if (V > 1) a1 = v128.load(out, 16);
@@ -183,7 +222,8 @@ class Tile {
         if (V < 4) a0 = f32x4.add(a0, f32x4.add(c0, d0));
         if (V == 2) a1 = f32x4.add(a1, f32x4.add(c1, d1));
         if (flags & Flag.Clamp) {
-          const l = f32x4.splat(lo), h = f32x4.splat(hi);
+          const l = f32x4.splat(lo),
+            h = f32x4.splat(hi);
           a0 = Simd.clamp(a0, l, h);
           if (V > 1) a1 = Simd.clamp(a1, l, h);
           if (V > 2) a2 = Simd.clamp(a2, l, h);
@@ -200,26 +240,86 @@ class Tile {
   }
 }
 
-export function f32_csr_spmm_32(plan: usize, strips: i32, x: usize, y: usize, yStride: usize, bias: usize, flags: i32, lo: f32, hi: f32): void {
+export function f32_csr_spmm_32(
+  plan: usize,
+  strips: i32,
+  x: usize,
+  y: usize,
+  yStride: usize,
+  bias: usize,
+  flags: i32,
+  lo: f32,
+  hi: f32,
+): void {
   Tile.wide(8, plan, strips, x, y, yStride, bias, flags, lo, hi);
 }
 
-export function f32_csr_spmm_28(plan: usize, strips: i32, x: usize, y: usize, yStride: usize, bias: usize, flags: i32, lo: f32, hi: f32): void {
+export function f32_csr_spmm_28(
+  plan: usize,
+  strips: i32,
+  x: usize,
+  y: usize,
+  yStride: usize,
+  bias: usize,
+  flags: i32,
+  lo: f32,
+  hi: f32,
+): void {
   Tile.wide(7, plan, strips, x, y, yStride, bias, flags, lo, hi);
 }
 
-export function f32_csr_spmm_24(plan: usize, strips: i32, x: usize, y: usize, yStride: usize, bias: usize, flags: i32, lo: f32, hi: f32): void {
+export function f32_csr_spmm_24(
+  plan: usize,
+  strips: i32,
+  x: usize,
+  y: usize,
+  yStride: usize,
+  bias: usize,
+  flags: i32,
+  lo: f32,
+  hi: f32,
+): void {
   Tile.wide(6, plan, strips, x, y, yStride, bias, flags, lo, hi);
 }
 
-export function f32_csr_spmm_16(plan: usize, strips: i32, x: usize, y: usize, yStride: usize, bias: usize, flags: i32, lo: f32, hi: f32): void {
+export function f32_csr_spmm_16(
+  plan: usize,
+  strips: i32,
+  x: usize,
+  y: usize,
+  yStride: usize,
+  bias: usize,
+  flags: i32,
+  lo: f32,
+  hi: f32,
+): void {
   Tile.narrow(4, plan, strips, x, y, yStride, bias, flags, lo, hi);
 }
 
-export function f32_csr_spmm_8(plan: usize, strips: i32, x: usize, y: usize, yStride: usize, bias: usize, flags: i32, lo: f32, hi: f32): void {
+export function f32_csr_spmm_8(
+  plan: usize,
+  strips: i32,
+  x: usize,
+  y: usize,
+  yStride: usize,
+  bias: usize,
+  flags: i32,
+  lo: f32,
+  hi: f32,
+): void {
   Tile.narrow(2, plan, strips, x, y, yStride, bias, flags, lo, hi);
 }
 
-export function f32_csr_spmm_4(plan: usize, strips: i32, x: usize, y: usize, yStride: usize, bias: usize, flags: i32, lo: f32, hi: f32): void {
+export function f32_csr_spmm_4(
+  plan: usize,
+  strips: i32,
+  x: usize,
+  y: usize,
+  yStride: usize,
+  bias: usize,
+  flags: i32,
+  lo: f32,
+  hi: f32,
+): void {
   Tile.narrow(1, plan, strips, x, y, yStride, bias, flags, lo, hi);
 }

@@ -37,20 +37,43 @@ export function f32_csr_spmv(plan: usize, x: usize, y: usize, bias: usize, flags
   let v: usize = load<u32>(plan, 12);
   const zero = f32x4.splat(0);
   for (let slices = load<u32>(plan); slices > 0; --slices) {
-    let a = zero, b = zero, c = zero, d = zero;
+    let a = zero,
+      b = zero,
+      c = zero,
+      d = zero;
     if (flags & Flag.Accumulate) a = Gather.rows(y, record);
     if (flags & Flag.Bias) a = f32x4.add(a, Gather.rows(bias, record));
     let n = load<u32>(record);
     for (; n > 3; n -= 4) {
-      a = Simd.madd(Gather.four(x + load<u16>(o), x + load<u16>(o, 2), x + load<u16>(o, 4), x + load<u16>(o, 6)), v128.load(v), a);
-      b = Simd.madd(Gather.four(x + load<u16>(o, 8), x + load<u16>(o, 10), x + load<u16>(o, 12), x + load<u16>(o, 14)), v128.load(v, 16), b);
-      c = Simd.madd(Gather.four(x + load<u16>(o, 16), x + load<u16>(o, 18), x + load<u16>(o, 20), x + load<u16>(o, 22)), v128.load(v, 32), c);
-      d = Simd.madd(Gather.four(x + load<u16>(o, 24), x + load<u16>(o, 26), x + load<u16>(o, 28), x + load<u16>(o, 30)), v128.load(v, 48), d);
+      a = Simd.madd(
+        Gather.four(x + load<u16>(o), x + load<u16>(o, 2), x + load<u16>(o, 4), x + load<u16>(o, 6)),
+        v128.load(v),
+        a,
+      );
+      b = Simd.madd(
+        Gather.four(x + load<u16>(o, 8), x + load<u16>(o, 10), x + load<u16>(o, 12), x + load<u16>(o, 14)),
+        v128.load(v, 16),
+        b,
+      );
+      c = Simd.madd(
+        Gather.four(x + load<u16>(o, 16), x + load<u16>(o, 18), x + load<u16>(o, 20), x + load<u16>(o, 22)),
+        v128.load(v, 32),
+        c,
+      );
+      d = Simd.madd(
+        Gather.four(x + load<u16>(o, 24), x + load<u16>(o, 26), x + load<u16>(o, 28), x + load<u16>(o, 30)),
+        v128.load(v, 48),
+        d,
+      );
       o += 32;
       v += 64;
     }
     for (; n > 0; --n) {
-      a = Simd.madd(Gather.four(x + load<u16>(o), x + load<u16>(o, 2), x + load<u16>(o, 4), x + load<u16>(o, 6)), v128.load(v), a);
+      a = Simd.madd(
+        Gather.four(x + load<u16>(o), x + load<u16>(o, 2), x + load<u16>(o, 4), x + load<u16>(o, 6)),
+        v128.load(v),
+        a,
+      );
       o += 8;
       v += 16;
     }

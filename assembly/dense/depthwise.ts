@@ -9,7 +9,19 @@
 import { Flag, Simd } from "../simd";
 
 class Row {
-  @inline static nine(p: usize, taps: usize, w0: v128, w1: v128, w2: v128, w3: v128, w4: v128, w5: v128, w6: v128, w7: v128, w8: v128): v128 {
+  @inline static nine(
+    p: usize,
+    taps: usize,
+    w0: v128,
+    w1: v128,
+    w2: v128,
+    w3: v128,
+    w4: v128,
+    w5: v128,
+    w6: v128,
+    w7: v128,
+    w8: v128,
+  ): v128 {
     let a = f32x4.mul(v128.load(p + load<u32>(taps)), w0);
     let b = f32x4.mul(v128.load(p + load<u32>(taps, 4)), w1);
     let c = f32x4.mul(v128.load(p + load<u32>(taps, 8)), w2);
@@ -30,31 +42,56 @@ class Row {
   }
 }
 
-export function f32_dense_depthwise(channels: i32, multiplier: i32, taps: usize, tapCount: i32, w: usize, x: usize, xPlane: usize, xRow: usize, y: usize, rows: i32, cols: i32, bias: usize, flags: i32, lo: f32, hi: f32): void {
+export function f32_dense_depthwise(
+  channels: i32,
+  multiplier: i32,
+  taps: usize,
+  tapCount: i32,
+  w: usize,
+  x: usize,
+  xPlane: usize,
+  xRow: usize,
+  y: usize,
+  rows: i32,
+  cols: i32,
+  bias: usize,
+  flags: i32,
+  lo: f32,
+  hi: f32,
+): void {
   const zero = f32x4.splat(0);
   for (let c = 0, m = 0; c < channels; ++c) {
-    const b = flags & Flag.Bias ? v128.load32_splat(bias + (<usize>c << 2)) : zero;
+    const b = flags & Flag.Bias ? v128.load32_splat(bias + ((<usize>c) << 2)) : zero;
     let line = x;
     if (tapCount == 9) {
-      const w0 = v128.load32_splat(w), w1 = v128.load32_splat(w, 4), w2 = v128.load32_splat(w, 8);
-      const w3 = v128.load32_splat(w, 12), w4 = v128.load32_splat(w, 16), w5 = v128.load32_splat(w, 20);
-      const w6 = v128.load32_splat(w, 24), w7 = v128.load32_splat(w, 28), w8 = v128.load32_splat(w, 32);
+      const w0 = v128.load32_splat(w),
+        w1 = v128.load32_splat(w, 4),
+        w2 = v128.load32_splat(w, 8);
+      const w3 = v128.load32_splat(w, 12),
+        w4 = v128.load32_splat(w, 16),
+        w5 = v128.load32_splat(w, 20);
+      const w6 = v128.load32_splat(w, 24),
+        w7 = v128.load32_splat(w, 28),
+        w8 = v128.load32_splat(w, 32);
       for (let r = 0; r < rows; ++r, line += xRow) {
         let p = line;
         for (let left = cols; left > 0; left -= 4) {
           Row.finish(Row.nine(p, taps, w0, w1, w2, w3, w4, w5, w6, w7, w8), y, b, left, flags, lo, hi);
           p += 16;
-          y += <usize>min(left, 4) << 2;
+          y += (<usize>min(left, 4)) << 2;
         }
       }
     } else {
       for (let r = 0; r < rows; ++r, line += xRow) {
         let p = line;
         for (let left = cols; left > 0; left -= 16) {
-          let a0 = zero, a1 = zero, a2 = zero, a3 = zero;
+          let a0 = zero,
+            a1 = zero,
+            a2 = zero,
+            a3 = zero;
           for (let t = 0; t < tapCount; ++t) {
-            const s = v128.load32_splat(w + (<usize>t << 2));
-            const q = p + load<u32>(taps + (<usize>t << 2));
+            const s = v128.load32_splat(w + ((<usize>t) << 2));
+            const q = p + load<u32>(taps + ((<usize>t) << 2));
             a0 = Simd.madd(v128.load(q), s, a0);
             a1 = Simd.madd(v128.load(q, 16), s, a1);
             a2 = Simd.madd(v128.load(q, 32), s, a2);
@@ -65,11 +102,11 @@ export function f32_dense_depthwise(channels: i32, multiplier: i32, taps: usize,
           if (left > 8) Row.finish(a2, y + 32, b, left - 8, flags, lo, hi);
           if (left > 12) Row.finish(a3, y + 48, b, left - 12, flags, lo, hi);
           p += 64;
-          y += <usize>min(left, 16) << 2;
+          y += (<usize>min(left, 16)) << 2;
         }
       }
     }
-    w += <usize>tapCount << 2;
+    w += (<usize>tapCount) << 2;
     if (++m == multiplier) {
       m = 0;
       x += xPlane;

@@ -23,7 +23,21 @@ class Block {
   }
 
   /** R rows from `row`, over all strips of C·4 columns; R in 1, 2, 4, 6 and C in 1, 2. */
-  @inline static rows(R: i32, C: i32, plan: usize, row: i32, w: usize, strips: i32, x: usize, y: usize, yStride: usize, bias: usize, flags: i32, lo: f32, hi: f32): void {
+  @inline static rows(
+    R: i32,
+    C: i32,
+    plan: usize,
+    row: i32,
+    w: usize,
+    strips: i32,
+    x: usize,
+    y: usize,
+    yStride: usize,
+    bias: usize,
+    flags: i32,
+    lo: f32,
+    hi: f32,
+  ): void {
     const taps: usize = load<u32>(plan, 8);
     const tapsEnd = taps + (load<u32>(plan, 12) << 2);
     const channels = load<u32>(plan, 16);
@@ -31,8 +45,18 @@ class Block {
     const zero = f32x4.splat(0);
     let out = y + <usize>row * yStride;
     for (; strips > 0; --strips) {
-      let a0 = zero, a1 = zero, b0 = zero, b1 = zero, c0 = zero, c1 = zero;
-      let d0 = zero, d1 = zero, e0 = zero, e1 = zero, f0 = zero, f1 = zero;
+      let a0 = zero,
+        a1 = zero,
+        b0 = zero,
+        b1 = zero,
+        c0 = zero,
+        c1 = zero;
+      let d0 = zero,
+        d1 = zero,
+        e0 = zero,
+        e1 = zero,
+        f0 = zero,
+        f1 = zero;
       let wp = w;
       for (let tap = taps; tap < tapsEnd; tap += 4) {
         let p = x + load<u32>(tap);
@@ -96,7 +120,18 @@ class Block {
     }
   }
 
-  @inline static all(C: i32, plan: usize, strips: i32, x: usize, y: usize, yStride: usize, bias: usize, flags: i32, lo: f32, hi: f32): void {
+  @inline static all(
+    C: i32,
+    plan: usize,
+    strips: i32,
+    x: usize,
+    y: usize,
+    yStride: usize,
+    bias: usize,
+    flags: i32,
+    lo: f32,
+    hi: f32,
+  ): void {
     const m = <i32>load<u32>(plan);
     const rowBytes = (load<u32>(plan, 12) * load<u32>(plan, 16)) << 2;
     let w: usize = load<u32>(plan, 4);
@@ -124,10 +159,30 @@ export function dense_gemm_rows(): i32 {
   return Block.Rows;
 }
 
-export function f32_dense_gemm_8(plan: usize, strips: i32, x: usize, y: usize, yStride: usize, bias: usize, flags: i32, lo: f32, hi: f32): void {
+export function f32_dense_gemm_8(
+  plan: usize,
+  strips: i32,
+  x: usize,
+  y: usize,
+  yStride: usize,
+  bias: usize,
+  flags: i32,
+  lo: f32,
+  hi: f32,
+): void {
   Block.all(2, plan, strips, x, y, yStride, bias, flags, lo, hi);
 }
 
-export function f32_dense_gemm_4(plan: usize, strips: i32, x: usize, y: usize, yStride: usize, bias: usize, flags: i32, lo: f32, hi: f32): void {
+export function f32_dense_gemm_4(
+  plan: usize,
+  strips: i32,
+  x: usize,
+  y: usize,
+  yStride: usize,
+  bias: usize,
+  flags: i32,
+  lo: f32,
+  hi: f32,
+): void {
   Block.all(1, plan, strips, x, y, yStride, bias, flags, lo, hi);
 }

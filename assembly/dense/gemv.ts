@@ -21,8 +21,14 @@ export function f32_dense_gemv(plan: usize, x: usize, y: usize, bias: usize, fla
   const zero = f32x4.splat(0);
   let w: usize = load<u32>(plan, 4);
   for (let left = <i32>load<u32>(plan); left > 0; left -= 16) {
-    let a0 = zero, a1 = zero, a2 = zero, a3 = zero;
-    let b0 = zero, b1 = zero, b2 = zero, b3 = zero;
+    let a0 = zero,
+      a1 = zero,
+      a2 = zero,
+      a3 = zero;
+    let b0 = zero,
+      b1 = zero,
+      b2 = zero,
+      b3 = zero;
     let p = x;
     let n = k;
     for (; n > 1; n -= 2) {

@@ -26,8 +26,20 @@ class Line {
  * also those left of the next. Everything is written in ascending order, so a vector may overrun: what follows mends it.
  * Reads up to 28 bytes past a source row; writes up to one pitch past the last plane.
  */
-export function f32_pad(planes: i32, rows: i32, cols: i32, src: usize, srcPlane: usize, srcRow: usize, srcCol: usize, dst: usize, dstPlane: usize, head: usize, pitch: usize): void {
-  const used = <usize>cols << 2;
+export function f32_pad(
+  planes: i32,
+  rows: i32,
+  cols: i32,
+  src: usize,
+  srcPlane: usize,
+  srcRow: usize,
+  srcCol: usize,
+  dst: usize,
+  dstPlane: usize,
+  head: usize,
+  pitch: usize,
+): void {
+  const used = (<usize>cols) << 2;
   for (; planes > 0; --planes, src += srcPlane, dst += dstPlane) {
     Line.zero(dst, dst + head);
     let s = src;
@@ -41,7 +53,17 @@ export function f32_pad(planes: i32, rows: i32, cols: i32, src: usize, srcPlane:
 }
 
 /** Planes of rows × cols floats from one pair of strides (bytes) to another. Writes exactly those floats. */
-export function f32_copy(planes: i32, rows: i32, cols: i32, src: usize, srcPlane: usize, srcRow: usize, dst: usize, dstPlane: usize, dstRow: usize): void {
+export function f32_copy(
+  planes: i32,
+  rows: i32,
+  cols: i32,
+  src: usize,
+  srcPlane: usize,
+  srcRow: usize,
+  dst: usize,
+  dstPlane: usize,
+  dstRow: usize,
+): void {
   const wide = cols & ~3;
   for (; planes > 0; --planes, src += srcPlane, dst += dstPlane) {
     let s = src;

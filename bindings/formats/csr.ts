@@ -93,11 +93,11 @@ const ENTRY = 8;
 const PLAN = 16;
 
 /**
- * Entries a row and pass should have on average: with fewer, loading and storing y again for each block of columns costs
- * more than reading x from L2 (512 × 512 at 95% and Cascade Lake: one pass 67% of the limit, two passes of 13 entries 57%;
- * on Sapphire Rapids a pass that leaves L1 loses 12%, which 28 entries pay for on both).
+ * Entries a row and pass should have on average: with fewer, loading and storing y again costs more than reading x from L2.
+ * 512 × 512 × 32 relaxed on Cascade Lake, passes of 512 / 256 / 171 inputs, share of the limit: 53 / 62 / 65% at 80% zeros
+ * (102 entries a row in all), 52 / 56 / 54% at 95% (26). 6 and 24 were within 2% of 12 everywhere (Node 24, 2026-11-21).
  */
-const ENTRIES_PER_PASS = 28;
+const ENTRIES_PER_PASS = 12;
 
 /** The streams of assembly/csr/spmm.ts. Throws `ERR_MEMORY` when they do not fit. */
 export function lowerCsr(memory: Memory, m: CsrMatrix, map: InputMap): Lowered {

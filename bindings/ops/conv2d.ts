@@ -1,13 +1,34 @@
 import { fail, integer, options } from "../assert.js";
 import type { Engine } from "../engine.js";
 import type { InputMap } from "../formats/lowered.js";
-import { cutColumns, type Kernel, KERNELS, PANEL } from "../kernels.js";
+import { costOf, cutColumns, KERNELS, type Kernel, PANEL } from "../kernels.js";
 import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
-import { PANEL_CHANNELS } from "./linear.js";
-import { FUSED, type Fused, type FusedOptions, fused, type Input, input, place, placeBytes, weight, ACCUMULATE, BIAS, CLAMP } from "./operands.js";
-import { copyInto, runStrips } from "./product.js";
-import { type ImageLayout, type Images, imageShape, images, type Padding, type Pair, slide, type Window } from "./window.js";
+import {
+  ACCUMULATE,
+  BIAS,
+  CLAMP,
+  FUSED,
+  type Fused,
+  type FusedOptions,
+  fused,
+  type Input,
+  input,
+  place,
+  placeBytes,
+  weight,
+} from "./operands.js";
+import { copyInto, runStrips, type Strips } from "./product.js";
+import {
+  type ImageLayout,
+  type Images,
+  imageShape,
+  images,
+  type Padding,
+  type Pair,
+  slide,
+  type Window,
+} from "./window.js";
 
 export interface Conv2dOptions extends FusedOptions {
   /** Default 1. */
@@ -41,36 +62,34 @@ interface Phase {
  */
 export interface ConvPlan {
   cuts: { kernel: Kernel; strips: number }[];
-  image: { c: number; h: number; w: number };
+  strips: Strips[];
+  image: Images;
   stride: { sh: number; sw: number };
   features: number;
   oh: number;
   ow: number;
   pitch: number;
-  /** Columns, junk between the rows included. */
+  /** Columns of one run of the cuts: a whole plane with the junk between its rows, or one row. */
   columns: number;
+  /** Runs of the cuts: 1 for a plane, `oh` row by row. */
+  runs: number;
   map: InputMap;
-  /** Identifies the map among a weight's streams. */
-  key: string;
   /** Planes to copy the input into first; none when it can be read where it lies. */
   phases: Phase[];
   /** Bytes of a plane of one phase. */
   plane: number;
-  /** Whether a strip is copied into a panel, so that its rows lie together. */
-  panel: boolean;
   depthwise: boolean;
 }
 
-/** What a pass may touch of x, to stay in L1 beside y and the stream. */
-const L1_SHARE = 40 * 1024;
-
-/** Below so many uses of each element, packing a strip into a panel costs more than its compactness saves. */
-const PANEL_USES = 24;
+/**
+ * What a pass may touch of x, to stay in L1 beside y and the stream. 3x3, 14², 256→256 at 90%, ms for 8, 12, 16, 20, 24, 32, 40
+ * KiB: 1.16, 1.11, 1.08, 1.12, 1.28, 1.40, 1.50; at 28² and 128 channels 20 was best (Cascade Lake, L1 32 KiB, 2026-11-21).
+ */
+const L1_SHARE = 20 * 1024;
 
 function planConv(engine: Engine, w: PackedWeight, image: Images, win: Window, groups: number): ConvPlan {
   const { kh, kw, sh, sw, dh, dw, top, left, oh, ow } = win;
   const [features, perGroup] = w.shape;
-  const pointwise = kh === 1 && kw === 1;
   const depthwise = w.format === "dense" && perGroup === 1 && groups > 1;
   const copied = sh > 1 || sw > 1 || top + left + win.bottom + win.right > 0;
   const taps: number[] = [];
@@ -116,26 +135,60 @@ function planConv(engine: Engine, w: PackedWeight, image: Images, win: Window, g
   } else {
     for (let ky = 0; ky < kh; ky++) for (let kx = 0; kx < kw; kx++) taps.push((ky * dh * image.w + kx * dw) * 4);
   }
-  const columns = oh && ow ? (oh - 1) * pitch + ow : 0;
-  const work = { m: features, k: perGroup * kh * kw, nnz: w.format === "dense" ? features * perGroup * kh * kw : w.nnz };
-  const panel = pointwise && !copied && w.format === "csr" && work.nnz / Math.max(1, image.c) >= PANEL_USES;
-  const channelStride = panel ? PANEL * 4 : plane;
-  const touched = pointwise ? PANEL * 4 : kh * (PANEL * 4 + 64);
+  const work = {
+    m: features,
+    k: perGroup * kh * kw,
+    nnz: w.format === "dense" ? features * perGroup * kh * kw : w.nnz,
+  };
+  // A strip touches so much of each channel: kh rows of it, and part of a cache line before or after.
+  const touched = kh * (PANEL * 4 + 64);
   const map: InputMap = {
     taps,
-    channelStride,
+    channelStride: plane,
     groups,
-    groupStride: perGroup * channelStride,
-    channelsPerBlock: pointwise ? PANEL_CHANNELS : Math.max(1, Math.floor(L1_SHARE / touched)),
+    groupStride: perGroup * plane,
+    channelsPerBlock: Math.max(1, Math.floor(L1_SHARE / touched)),
   };
-  const cuts = depthwise
-    ? [{ kernel: KERNELS.find((k) => k.op === "depthwise") as Kernel, strips: 1 }]
-    : columns && features
-      ? cutColumns(columns, work, engine.simd, w.format)
-      : [];
-  const key = panel ? `panel/${groups}` : `${channelStride}/${groups}/${taps.join()}`;
-  return { cuts, image, stride: { sh, sw }, features, oh, ow, pitch, columns, map, key, phases, plane, panel, depthwise };
+  const flat = oh && ow ? (oh - 1) * pitch + ow : 0;
+  const cut = (columns: number) => (columns && features ? cutColumns(columns, work, engine.simd, w.format) : []);
+  let [cuts, columns, runs] = [cut(flat), flat, 1];
+  if (depthwise) cuts = [{ kernel: KERNELS.find((k) => k.op === "depthwise") as Kernel, strips: 1 }];
+  else if (!image.nhwc && w.format !== "dense" && pitch !== ow && ow % 4 === 0) {
+    // Row by row there is no junk, and strips write where the result stands; but each row has narrow strips of its own.
+    // Not for dense weights: a call walks all of them, which only a long run of strips pays for.
+    const row = cut(ow);
+    if (oh * costOf(row, work, engine.simd) < costOf(cuts, work, engine.simd) + features * oh * ow * CROP) {
+      [cuts, columns, runs] = [row, ow, oh];
+    }
+  }
+  const strips: Strips[] = [];
+  for (let r = 0; r < runs; r++) {
+    let column = 0;
+    for (const { kernel, strips: n } of depthwise ? [] : cuts) {
+      strips.push({ kernel, strips: n, x: (r * pitch + column) * 4, y: (r * ow + column) * 4 });
+      column += n * kernel.tile;
+    }
+  }
+  return {
+    cuts,
+    strips,
+    image,
+    stride: { sh, sw },
+    features,
+    oh,
+    ow,
+    pitch,
+    columns,
+    runs,
+    map,
+    phases,
+    plane,
+    depthwise,
+  };
 }
+
+/** ns to copy one output out of the flat planes (Cascade Lake, 2026-11). */
+const CROP = 0.3;
 
 /** Of a row of positions, those inside the input. */
 interface Span {
@@ -193,15 +246,38 @@ export function conv2d(engine: Engine, xIn: unknown, wIn: unknown, o: Conv2dOpti
 }
 
 /** Runs a plan over a batch of n images. */
-export function convolve(engine: Engine, w: PackedWeight, x: Input, plan: ConvPlan, n: number, shape: number[], f: Fused, nhwc: boolean): Tensor {
+export function convolve(
+  engine: Engine,
+  w: PackedWeight,
+  x: Input,
+  plan: ConvPlan,
+  n: number,
+  shape: number[],
+  f: Fused,
+  nhwc: boolean,
+): Tensor {
   const { f32_transpose: transpose, f32_copy: copy, f32_pad: pad } = engine.kernels;
-  const { image, stride: { sh, sw }, features, oh, ow, pitch, columns, map, phases, plane, panel, depthwise } = plan;
+  const {
+    image,
+    stride: { sh, sw },
+    features,
+    oh,
+    ow,
+    pitch,
+    columns,
+    runs,
+    map,
+    phases,
+    plane,
+    depthwise,
+  } = plan;
   const pixels = image.h * image.w;
   const outputs = oh * ow;
+  const key = `${map.channelStride}/${map.groups}/${map.taps.join()}`;
   const some = n > 0 && outputs > 0 && features > 0;
-  const lowered = !some ? undefined : depthwise ? w.depthwiseStreams(plan.key, map.taps) : w.streams(plan.key, map);
+  const lowered = !some ? undefined : depthwise ? w.depthwiseStreams(key, map.taps) : w.streams(key, map);
   // A strip may write where it stands if there is no junk to drop and no vector reaches into the next row.
-  const direct = !nhwc && (depthwise || (pitch === ow && outputs % 4 === 0));
+  const direct = !nhwc && (depthwise || runs > 1 || (pitch === ow && outputs % 4 === 0));
   const flat = depthwise ? outputs * 4 : Math.ceil(columns / 4) * 16;
   const padded = phases.length * image.c * plane;
   const scratch = [
@@ -210,14 +286,13 @@ export function convolve(engine: Engine, w: PackedWeight, x: Input, plan: ConvPl
     placeBytes(f.residual),
     nhwc ? image.c * pixels * 4 : 0,
     padded ? padded + pitch * 4 : 0,
-    panel ? image.c * PANEL * 4 : 0,
     direct ? 0 : features * flat,
   ];
   return engine.produce(shape, f.out, some ? scratch : [], (y, ptrs) => {
     if (!lowered) return;
     const from = place(engine, x, ptrs[0]);
     const bias = f.bias ? place(engine, f.bias, ptrs[1]) : 0;
-    const [, , , turned, planes, panelAt, flatAt] = ptrs;
+    const [, , , turned, planes, flatAt] = ptrs;
     if (f.residual && direct) copyInto(engine, f.residual, y.ptr);
     const residual = f.residual && !direct ? place(engine, f.residual, ptrs[2]) : 0;
     const ending = { bias, accumulate: f.residual !== undefined, fused: f };
@@ -230,7 +305,19 @@ export function convolve(engine: Engine, w: PackedWeight, x: Input, plan: ConvPl
       phases.forEach((phase, p) => {
         const at = source + (phase.y * image.w + phase.x) * 4;
         const to = planes + p * image.c * plane;
-        pad(image.c, phase.rows, phase.cols, at, pixels * 4, sh * image.w * 4, sw * 4, to, plane, phase.head * 4, pitch * 4);
+        pad(
+          image.c,
+          phase.rows,
+          phase.cols,
+          at,
+          pixels * 4,
+          sh * image.w * 4,
+          sw * 4,
+          to,
+          plane,
+          phase.head * 4,
+          pitch * 4,
+        );
       });
       if (phases.length) source = planes;
       const result = y.ptr + i * features * outputs * 4;
@@ -242,22 +329,25 @@ export function convolve(engine: Engine, w: PackedWeight, x: Input, plan: ConvPl
       if (depthwise) {
         const flags = (ending.accumulate ? ACCUMULATE : 0) | (bias ? BIAS : 0) | (f.clamp ? CLAMP : 0);
         const taps = lowered.ptr;
-        engine.kernels.f32_dense_depthwise(features, features / image.c, taps, map.taps.length, taps + map.taps.length * 4, source, plane, pitch * 4, to, oh, ow, bias, flags, f.lo, f.hi);
+        engine.kernels.f32_dense_depthwise(
+          features,
+          features / image.c,
+          taps,
+          map.taps.length,
+          taps + map.taps.length * 4,
+          source,
+          plane,
+          pitch * 4,
+          to,
+          oh,
+          ow,
+          bias,
+          flags,
+          f.lo,
+          f.hi,
+        );
       } else {
-        let column = 0;
-        for (const { kernel, strips } of plan.cuts) {
-          const run = panel ? 1 : strips;
-          for (let s = 0; s < strips; s += run) {
-            let at = source + column * 4;
-            if (panel) {
-              const cols = Math.min(kernel.tile, columns - column);
-              copy(1, image.c, cols, at, 0, pixels * 4, panelAt, 0, PANEL * 4);
-              at = panelAt;
-            }
-            runStrips(engine, lowered, kernel, run, at, to + column * 4, stride, image.c * 4, ending);
-            column += run * kernel.tile;
-          }
-        }
+        runStrips(engine, lowered, plan.strips, source, to, stride, features, image.c * 4, ending);
       }
       if (!direct) layOut(result, to, false);
 

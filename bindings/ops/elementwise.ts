@@ -18,7 +18,8 @@ function broadcast(a: Input, b: Input): number[] {
   return Array.from({ length: rank }, (_, i) => {
     const p = a.shape[i - rank + a.shape.length] ?? 1;
     const q = b.shape[i - rank + b.shape.length] ?? 1;
-    if (p !== q && p !== 1 && q !== 1) fail("ERR_SHAPE", "b", `a shape that stretches to [${a.shape.join(", ")}]`, b.shape);
+    if (p !== q && p !== 1 && q !== 1)
+      fail("ERR_SHAPE", "b", `a shape that stretches to [${a.shape.join(", ")}]`, b.shape);
     return p === 1 ? q : p;
   });
 }
@@ -42,14 +43,20 @@ function binary(engine: Engine, op: 0 | 1, aIn: unknown, bIn: unknown, o: Binary
   const shape = broadcast(a, b);
   const size = sizeOf("result", shape);
   // Element by element a result may replace an operand, unless that one is stretched over many results.
-  const out = checkOut(engine, opts.out, shape, [a, b].filter((x) => x.size !== size));
+  const out = checkOut(
+    engine,
+    opts.out,
+    shape,
+    [a, b].filter((x) => x.size !== size),
+  );
   // Neighbouring dimensions along which both operands walk alike are one.
   const dims: { n: number; a: number; b: number }[] = [];
   const [as, bs] = [steps(a, shape), steps(b, shape)];
   shape.forEach((n, i) => {
     const before = dims[dims.length - 1];
     if (n === 1) return;
-    if (before && before.a === as[i] * n && before.b === bs[i] * n) dims[dims.length - 1] = { n: before.n * n, a: as[i], b: bs[i] };
+    if (before && before.a === as[i] * n && before.b === bs[i] * n)
+      dims[dims.length - 1] = { n: before.n * n, a: as[i], b: bs[i] };
     else dims.push({ n, a: as[i], b: bs[i] });
   });
   const inner = dims.pop() ?? { n: 1, a: 0, b: 0 };
@@ -73,7 +80,12 @@ function binary(engine: Engine, op: 0 | 1, aIn: unknown, bIn: unknown, o: Binary
 export const add = (engine: Engine, a: unknown, b: unknown, o?: BinaryOptions): Tensor => binary(engine, 0, a, b, o);
 export const mul = (engine: Engine, a: unknown, b: unknown, o?: BinaryOptions): Tensor => binary(engine, 1, a, b, o);
 
-function unary(engine: Engine, xIn: unknown, o: ElementwiseOptions | undefined, run: (n: number, x: number, y: number) => void): Tensor {
+function unary(
+  engine: Engine,
+  xIn: unknown,
+  o: ElementwiseOptions | undefined,
+  run: (n: number, x: number, y: number) => void,
+): Tensor {
   const x = input(engine, "x", xIn);
   const out = checkOut(engine, options("options", o, ["out"]).out, x.shape, []);
   return engine.produce(x.shape, out, [placeBytes(x)], (y, [xs]) => run(x.size, place(engine, x, xs), y.ptr));

@@ -3,8 +3,18 @@ import type { Engine } from "../engine.js";
 import { cutColumns, type Kernel, PANEL, vectorKernel } from "../kernels.js";
 import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
-import { FUSED, type Fused, type FusedOptions, fused, type Input, input, place, placeBytes, weight } from "./operands.js";
-import { runStrips, vectorProduct } from "./product.js";
+import {
+  FUSED,
+  type Fused,
+  type FusedOptions,
+  fused,
+  type Input,
+  input,
+  place,
+  placeBytes,
+  weight,
+} from "./operands.js";
+import { runStrips, type Strips, vectorProduct } from "./product.js";
 
 export type LinearOptions = FusedOptions;
 
@@ -20,11 +30,20 @@ export interface ProductPlan {
 /** Bytes of one row of a panel: x[K][PANEL] and y[M][PANEL], whatever tile reads it, so that one stream serves all. */
 const PITCH = PANEL * 4;
 
-/** Inputs of a panel that fit L1 beside y and the stream (40 of 48 KiB on Sapphire Rapids; L2 serves Cascade Lake as well). */
-export const PANEL_CHANNELS = 320;
+/** Inputs of a panel that fit L1 beside y and the stream: 24 of 32 KiB. */
+const PANEL_CHANNELS = 192;
+
+/** Bytes of panels, x and y, that are filled before any of them is multiplied: half of a small L2. */
+const GROUP = 512 * 1024;
 
 /** The input map of a panel. */
-export const PANEL_MAP = { taps: [0], channelStride: PITCH, groups: 1, groupStride: 0, channelsPerBlock: PANEL_CHANNELS };
+export const PANEL_MAP = {
+  taps: [0],
+  channelStride: PITCH,
+  groups: 1,
+  groupStride: 0,
+  channelsPerBlock: PANEL_CHANNELS,
+};
 
 export function planLinear(engine: Engine, x: Input, w: PackedWeight, transposed = false): ProductPlan {
   const rank = x.shape.length;
@@ -61,31 +80,68 @@ export function rowMajor(engine: Engine, x: Input, w: PackedWeight, o: FusedOpti
   return panels(engine, w, x, k, m, shape, cuts, f, transposed);
 }
 
-/** Rows of x become columns of a panel, a panel at a time; results come back the same way. */
-function panels(engine: Engine, w: PackedWeight, x: Input, k: number, m: number, shape: number[], cuts: ProductPlan["cuts"], f: Fused, transposed: boolean): Tensor {
+/** Rows of x become columns of panels, a group of them at a time; results come back the same way. */
+function panels(
+  engine: Engine,
+  w: PackedWeight,
+  x: Input,
+  k: number,
+  m: number,
+  shape: number[],
+  cuts: ProductPlan["cuts"],
+  f: Fused,
+  transposed: boolean,
+): Tensor {
   const { f32_transpose: transpose } = engine.kernels;
   const lowered = cuts.length ? w.streams("panel", PANEL_MAP, transposed) : undefined;
-  const bytes = cuts.length ? [k * PITCH, m * PITCH] : [0, 0];
   const rows = shape.slice(0, -1).reduce((a, b) => a * b, 1);
-  return engine.produce(shape, f.out, [placeBytes(x), placeBytes(f.bias), placeBytes(f.residual), ...bytes], (y, ptrs) => {
-    if (!lowered) return;
-    const from = place(engine, x, ptrs[0]);
-    const bias = f.bias ? place(engine, f.bias, ptrs[1]) : 0;
-    const residual = f.residual ? place(engine, f.residual, ptrs[2]) : 0;
-    const [, , , xp, yp] = ptrs;
-    const to = y.ptr;
-    let r = 0;
-    for (const { kernel, strips } of cuts) {
-      const perPanel = Math.floor(PANEL / kernel.tile);
-      for (let s = 0; s < strips; s += perPanel) {
-        const now = Math.min(perPanel, strips - s);
-        const n = Math.min(now * kernel.tile, rows - r);
-        transpose(n, k, from + r * k * 4, k * 4, xp, PITCH);
-        if (residual) transpose(n, m, residual + r * m * 4, m * 4, yp, PITCH);
-        runStrips(engine, lowered, kernel, now, xp, yp, PITCH, k * 4, { bias, accumulate: residual !== 0, fused: f });
-        transpose(m, n, yp, PITCH, to + r * m * 4, m * 4);
-        r += n;
+  const all = cutPanels(cuts, k, m);
+  const group = Math.max(1, Math.min(all.length, Math.floor(GROUP / ((k + m) * PITCH))));
+  const bytes = cuts.length ? [group * k * PITCH, group * m * PITCH] : [0, 0];
+  return engine.produce(
+    shape,
+    f.out,
+    [placeBytes(x), placeBytes(f.bias), placeBytes(f.residual), ...bytes],
+    (y, ptrs) => {
+      if (!lowered) return;
+      const from = place(engine, x, ptrs[0]);
+      const bias = f.bias ? place(engine, f.bias, ptrs[1]) : 0;
+      const residual = f.residual ? place(engine, f.residual, ptrs[2]) : 0;
+      const ending = { bias, accumulate: residual !== 0, fused: f };
+      const [, , , xp, yp] = ptrs;
+      const to = y.ptr;
+      let r = 0;
+      for (let p = 0; p < all.length; p += group) {
+        const now = all.slice(p, p + group);
+        const first = r;
+        now.forEach(({ kernel, strips }, i) => {
+          const n = Math.min(strips * kernel.tile, rows - r);
+          transpose(n, k, from + r * k * 4, k * 4, xp + i * k * PITCH, PITCH);
+          if (residual) transpose(n, m, residual + r * m * 4, m * 4, yp + i * m * PITCH, PITCH);
+          r += n;
+        });
+        const base = all[p];
+        runStrips(engine, lowered, now, xp - base.x, yp - base.y, PITCH, m, k * 4, ending);
+        r = first;
+        now.forEach(({ kernel, strips }, i) => {
+          const n = Math.min(strips * kernel.tile, rows - r);
+          transpose(m, n, yp + i * m * PITCH, PITCH, to + r * m * 4, m * 4);
+          r += n;
+        });
       }
+    },
+  );
+}
+
+/** Strips side by side in panels, and each panel's place behind the one before. */
+function cutPanels(cuts: ProductPlan["cuts"], k: number, m: number): Strips[] {
+  const all: Strips[] = [];
+  for (const { kernel, strips } of cuts) {
+    const perPanel = Math.floor(PANEL / kernel.tile);
+    for (let s = 0; s < strips; s += perPanel) {
+      const i = all.length;
+      all.push({ kernel, strips: Math.min(perPanel, strips - s), x: i * k * PITCH, y: i * m * PITCH });
     }
-  });
+  }
+  return all;
 }

@@ -1,12 +1,12 @@
 import { fail, options } from "../assert.js";
 import type { Engine } from "../engine.js";
+import { vectorKernel } from "../kernels.js";
 import type { Tensor } from "../tensor.js";
 import { PackedWeight } from "../weight.js";
 import { convolve, planPointwise } from "./conv2d.js";
-import { planLinear, type ProductPlan, rowMajor } from "./linear.js";
+import { type ProductPlan, planLinear, rowMajor } from "./linear.js";
 import { FUSED, type FusedOptions, fused, type Input, input, weight } from "./operands.js";
 import { vectorProduct } from "./product.js";
-import { vectorKernel } from "../kernels.js";
 
 export type MatmulOptions = FusedOptions;
 

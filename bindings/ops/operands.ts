@@ -89,21 +89,30 @@ export function activationRange(value: unknown): { clamp: boolean; lo: number; h
     const code = typeof value === "string" ? "ERR_VALUE" : "ERR_TYPE";
     fail(code, "activation", `"none", "relu", "relu6" or { min, max }`, value);
   }
-  const { min: lo = -Infinity, max: hi = Infinity } = options("activation", value as { min?: number; max?: number }, ["min", "max"]);
+  const { min: lo = -Infinity, max: hi = Infinity } = options("activation", value as { min?: number; max?: number }, [
+    "min",
+    "max",
+  ]);
   if (typeof lo !== "number" || typeof hi !== "number") fail("ERR_TYPE", "activation", "numbers as min and max", value);
   if (!(lo <= hi)) fail("ERR_VALUE", "activation", "min at most max", `${lo}..${hi}`);
   return { clamp: true, lo, hi };
 }
 
 /** Checks `out`: of this engine, alive, of the result's shape, and none of the tensors that are read while it is written. */
-export function checkOut(engine: Engine, out: unknown, shape: readonly number[], read: (Input | undefined)[]): Tensor | undefined {
+export function checkOut(
+  engine: Engine,
+  out: unknown,
+  shape: readonly number[],
+  read: (Input | undefined)[],
+): Tensor | undefined {
   if (out === undefined) return undefined;
   if (!(out instanceof Tensor)) fail("ERR_TYPE", "out", "a tensor", out);
   const ptr = (input(engine, "out", out).tensor as Tensor).ptr;
   if (out.shape.length !== shape.length || out.shape.some((d, i) => d !== shape[i])) {
     fail("ERR_SHAPE", "out", `the shape [${shape.join(", ")}]`, out.shape);
   }
-  if (out.size && read.some((x) => x?.tensor?.ptr === ptr)) fail("ERR_VALUE", "out", "a tensor that is not read by the same call", "one of its inputs");
+  if (out.size && read.some((x) => x?.tensor?.ptr === ptr))
+    fail("ERR_VALUE", "out", "a tensor that is not read by the same call", "one of its inputs");
   return out;
 }
 
@@ -112,7 +121,10 @@ export function fused(engine: Engine, o: FusedOptions, shape: readonly number[],
   sizeOf("result", shape);
   let bias: Input | undefined;
   if (o.bias !== undefined) {
-    bias = o.bias instanceof Float32Array ? { shape: [o.bias.length], size: o.bias.length, data: o.bias } : input(engine, "bias", o.bias);
+    bias =
+      o.bias instanceof Float32Array
+        ? { shape: [o.bias.length], size: o.bias.length, data: o.bias }
+        : input(engine, "bias", o.bias);
     if (bias.size !== features) fail("ERR_LENGTH", "bias", `${features} elements, one for each output`, bias.size);
   }
   let residual: Input | undefined;

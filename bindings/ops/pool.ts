@@ -72,6 +72,8 @@ export function globalAvgPool2d(engine: Engine, xIn: unknown, o?: GlobalPoolOpti
   return engine.produce([n, c], out, [placeBytes(x)], (y, [xs]) => {
     const from = place(engine, x, xs);
     if (!nhwc) engine.kernels.f32_global_avg_planes(n * c, h * w, from, y.ptr);
-    else for (let i = 0; i < n; i++) engine.kernels.f32_global_avg_pixels(h * w, c, from + i * h * w * c * 4, y.ptr + i * c * 4);
+    else
+      for (let i = 0; i < n; i++)
+        engine.kernels.f32_global_avg_pixels(h * w, c, from + i * h * w * c * 4, y.ptr + i * c * 4);
   });
 }

@@ -60,7 +60,12 @@ export function pair(name: string, value: unknown, min: number, otherwise?: numb
 }
 
 /** Resolves padding and checks that the window fits. */
-export function slide(image: Images, kernel: [number, number], o: { stride?: unknown; dilation?: unknown; padding?: unknown }, strideOtherwise: [number, number]): Window {
+export function slide(
+  image: Images,
+  kernel: [number, number],
+  o: { stride?: unknown; dilation?: unknown; padding?: unknown },
+  strideOtherwise: [number, number],
+): Window {
   const [kh, kw] = kernel;
   const [sh, sw] = o.stride === undefined ? strideOtherwise : pair("stride", o.stride, 1);
   const [dh, dw] = pair("dilation", o.dilation, 1, 1);
@@ -70,7 +75,12 @@ export function slide(image: Images, kernel: [number, number], o: { stride?: unk
   const height = image.h + top + bottom;
   const width = image.w + left + right;
   if (spanH > height || spanW > width) {
-    fail("ERR_SHAPE", "x", `at least ${spanH} × ${spanW} pixels with padding, the kernel's span`, `${height} × ${width}`);
+    fail(
+      "ERR_SHAPE",
+      "x",
+      `at least ${spanH} × ${spanW} pixels with padding, the kernel's span`,
+      `${height} × ${width}`,
+    );
   }
   const oh = Math.floor((height - spanH) / sh) + 1;
   const ow = Math.floor((width - spanW) / sw) + 1;

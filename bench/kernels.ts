@@ -1,0 +1,95 @@
+// One line for each row of the manifest: the kernel alone, on streams as the engine makes them.
+import { type Build, loadKernels } from "../bindings/builds.js";
+import { lowerCsr, lowerCsrVector, packCsr } from "../bindings/formats/csr.js";
+import { lowerDense, lowerDenseVector } from "../bindings/formats/dense.js";
+import { KERNELS, type Kernel } from "../bindings/kernels.js";
+import { Memory } from "../bindings/memory.js";
+import { PANEL_MAP } from "../bindings/ops/linear.js";
+import { random, values } from "../test/oracle.js";
+
+/** A kernel's call on prepared memory, with what it does. */
+export interface KernelCase {
+  name: string;
+  shape: string;
+  run: () => void;
+  /** Useful floating-point operations, 0 for a copy. */
+  flops: number;
+  /** Bytes read and written at least once. */
+  bytes: number;
+}
+
+const [M, K, ZEROS] = [512, 512, 0.9];
+/** Elements of an activation, a copy, a pooling. */
+const SIZE = 64 * 28 * 28;
+
+/** Every kernel there is, by the format and operation of its row. */
+export async function kernelCases(build: Build): Promise<KernelCase[]> {
+  const memory = new Memory();
+  const kernels = await loadKernels(build, undefined, memory.wasm);
+  const rnd = random(1);
+  const weights = values(M * K, ZEROS, rnd);
+  const csr = packCsr(weights, M, K);
+  const dense = { rows: M, cols: K, data: weights };
+  const spmm = {
+    csr: lowerCsr(memory, csr, PANEL_MAP),
+    dense: lowerDense(memory, dense, PANEL_MAP, kernels.dense_gemm_rows()),
+  };
+  const spmv = { csr: lowerCsrVector(memory, csr), dense: lowerDenseVector(memory, dense) };
+  const [x, y, taps] = [memory.alloc(SIZE * 4 + 65536), memory.alloc(SIZE * 4 + 65536), memory.alloc(64)];
+  memory.floats(x, SIZE).set(values(SIZE, 0, rnd));
+  memory.u32.set([0, 4, 8, 120, 124, 128, 240, 244, 248], taps / 4);
+
+  const product = (kernel: Kernel): KernelCase => {
+    const format = kernel.format as "csr" | "dense";
+    const stored = format === "csr" ? csr.data.length : M * K;
+    const run = kernels[kernel.name];
+    const columns = kernel.op === "spmv" ? 1 : kernel.tile;
+    const call =
+      kernel.op === "spmv"
+        ? () => spmv[format].passes.forEach((p) => run(p.plan, x + p.x, y, 0, 0, 0, 0))
+        : () => spmm[format].passes.forEach((p) => run(p.plan, 1, x, y, 128, 0, p.first ? 0 : 1, 0, 0));
+    const bytes = stored * (format === "csr" ? 8 : 4) + (K + M) * columns * 4;
+    return { name: kernel.name, shape: `${M} × ${K} × ${columns}`, run: call, flops: 2 * stored * columns, bytes };
+  };
+
+  const images = (name: string, call: () => void, flops: number, shape = "64 × 28 × 28"): KernelCase => ({
+    name,
+    shape,
+    run: call,
+    flops,
+    bytes: SIZE * 8,
+  });
+  const [run, plane] = [kernels, 28 * 28 * 4];
+  const others: KernelCase[] = [
+    images(
+      "f32_dense_depthwise",
+      () => run.f32_dense_depthwise(64, 1, taps, 9, x, x, plane, 112, y, 26, 26, 0, 0, 0, 0),
+      2 * 9 * 64 * 26 * 26,
+      "64 × 28 × 28, 3 × 3",
+    ),
+    images("f32_transpose", () => run.f32_transpose(64, 784, x, 784 * 4, y, 64 * 4), 0, "64 × 784"),
+    images("f32_pad", () => run.f32_pad(64, 26, 26, x, plane, 112, 4, y, plane, 27 * 4, 27 * 4), 0),
+    images("f32_copy", () => run.f32_copy(64, 28, 27, x, plane, 112, y, plane, 112), 0),
+    images("f32_binary", () => run.f32_binary(0, SIZE, x, 1, x, 1, y, 0, 6), SIZE),
+    images("f32_clamp", () => run.f32_clamp(SIZE, x, y, 0, 6), SIZE),
+    images("f32_sigmoid", () => run.f32_sigmoid(SIZE, x, y), SIZE),
+    images("f32_tanh", () => run.f32_tanh(SIZE, x, y), SIZE),
+    images("f32_softmax", () => run.f32_softmax(64, 784, x, y), SIZE, "64 × 784"),
+    images(
+      "f32_max_pool",
+      () => run.f32_max_pool(64, 1, 28, 28, 2, 2, 2, 2, 0, 0, 0, 14, 14, taps + 65536, x, y),
+      SIZE,
+    ),
+    images(
+      "f32_avg_pool",
+      () => run.f32_avg_pool(64, 1, 28, 28, 2, 2, 2, 2, 0, 0, 0, 14, 14, 1, taps + 65536, x, y),
+      SIZE,
+    ),
+    images("f32_global_avg_planes", () => run.f32_global_avg_planes(64, 784, x, y), SIZE),
+    images("f32_global_avg_pixels", () => run.f32_global_avg_pixels(784, 64, x, y), SIZE, "28 × 28 × 64"),
+  ];
+  return [...KERNELS.filter((k) => k.op === "spmm" || k.op === "spmv").map(product), ...others];
+}
+
+/** Names with a line here; a test holds the manifest against them. */
+export const benchedKernels: readonly string[] = (await kernelCases("simd128")).map(({ name }) => name);

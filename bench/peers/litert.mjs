@@ -1,0 +1,55 @@
+// LiteRT.js (TFLite with XNNPACK) in Node: shims for its browser-only loader (importScripts, self, navigator).
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { basename, join } from "node:path";
+import { runInThisContext } from "node:vm";
+import { model } from "./tflite.mjs";
+
+const require = createRequire(import.meta.url);
+const core = join(import.meta.dirname ?? new URL(".", import.meta.url).pathname, "node_modules/@litertjs/core");
+const wasm = `${core}/wasm/`;
+
+/** @param relaxed whether the host has relaxed SIMD; without it the "compat" build runs */
+export async function litert(relaxed) {
+  globalThis.self = globalThis;
+  if (typeof navigator === "undefined") globalThis.navigator = { hardwareConcurrency: 1 };
+  const { error } = console;
+  console.error = (...a) => /WebGPU device|^(INFO|WARNING)/.test(String(a[0])) || error(...a);
+  console.info = console.warn = () => {};
+  globalThis.importScripts = (url) => {
+    globalThis.require ??= require;
+    globalThis.__dirname ??= wasm;
+    globalThis.__filename ??= url;
+    runInThisContext(readFileSync(url, "utf8"), { filename: url });
+  };
+  const file = relaxed ? "litert_wasm_internal.js" : "litert_wasm_compat_internal.js";
+  globalThis.Module = {
+    locateFile: (f) => wasm + basename(f),
+    wasmBinary: readFileSync(wasm + file.replace(".js", ".wasm")),
+  };
+  const lib = await import("@litertjs/core");
+  await lib.loadLiteRt(relaxed ? wasm : wasm + file, { threads: false });
+
+  /** One operator with constant weights: { x, xShape, w, wShape, yShape, conv? } → { run, result, free }. */
+  async function build(layer) {
+    const compiled = await lib.loadAndCompile(model(layer), { accelerator: "wasm", cpuOptions: { numThreads: 1 } });
+    const x = new lib.Tensor(layer.x, layer.xShape);
+    const once = async () => (await compiled.run(x))[0];
+    return {
+      async run() {
+        (await once()).delete();
+      },
+      async result() {
+        const y = await once();
+        const data = y.toTypedArray().slice();
+        y.delete();
+        return data;
+      },
+      free() {
+        x.delete();
+        compiled.delete();
+      },
+    };
+  }
+  return { name: "LiteRT.js 2.5.3", build };
+}

@@ -1,0 +1,278 @@
+// Answers "I pruned it, why is it not faster?" for a whole file: the zeros of every weight matrix, the format that the
+// engine takes for it and why, and on demand how long this machine takes with and without the zeros.
+import { fail, options } from "./assert.js";
+import type { Engine } from "./engine.js";
+import type { Dtype, SafetensorsData, SafetensorsEntry, SafetensorsFile } from "./io/safetensors.js";
+import { readSafetensors, toFloat32 } from "./io/safetensors.js";
+import type { Tensor } from "./tensor.js";
+import type { PackedWeight } from "./weight.js";
+
+/** Options of {@link inspect}. */
+export interface InspectOptions {
+  /** Also time every matrix, dense and packed. Takes some tens of milliseconds a matrix, and blocks. Default false. */
+  measure?: boolean;
+}
+
+/** Where {@link inspect} takes its tensors from; `data` must be float32 where no `dtype` says otherwise. */
+export type InspectSource =
+  | SafetensorsFile
+  | Uint8Array
+  | ArrayBuffer
+  | Iterable<readonly [string, { shape: readonly number[]; data: SafetensorsData; dtype?: Dtype }]>;
+
+/** What the zeros of one weight matrix amount to. */
+export interface InspectRow {
+  name: string;
+  dtype: Dtype;
+  /** `[out, in]`, or `[out, in / groups, kh, kw]` for a convolution. */
+  shape: number[];
+  /** Zero elements over all elements, 0..1; -0 is a zero, NaN is not. */
+  zeros: number;
+  /** Elements that are not zero. */
+  nnz: number;
+  /** "dense", "all zero" or "unstructured", with empty rows and columns counted; "depthwise, " before it. */
+  structure: string;
+  /** The format that `engine.pack` takes for it, such as "csr" or "dense". */
+  format: string;
+  /** Why, in the engine's words. */
+  reason: string;
+  /** Bytes as dense float32. */
+  denseBytes: number;
+  /** Bytes as packed by the engine. */
+  packedBytes: number;
+  /** What was assumed of the layer in order to measure it; only with `measure`. */
+  note?: string;
+  /** Only with `measure`: for `[out, in]` one row of x and a batch of 64, for a convolution one image. */
+  measured?: Measurement[];
+}
+
+/** The time of one call on this machine, dense against packed. */
+export interface Measurement {
+  /** Rows of x in `linear`, images in `conv2d`. */
+  rows: number;
+  /** Milliseconds with the weight packed as "dense": least of the rounds. */
+  denseMs: number;
+  /** Milliseconds with the weight as the engine packs it; the same as `denseMs` where it packs it as "dense". */
+  packedMs: number;
+  /** `denseMs / packedMs`. */
+  speedup: number;
+}
+
+const FLOAT_DTYPES: readonly Dtype[] = ["F32", "F64", "F16", "BF16"];
+const BATCH = 64;
+const IMAGE = 28;
+const ROUNDS = 9;
+const SAMPLE_MS = 1;
+
+/**
+ * Until V8 has optimised the call and its kernels a small matrix takes up to four times as long, and the order of the
+ * two weights decides which looks faster. Took 120 ms on a Xeon at 2.5 GHz with Node 20.20, 2026-11-21.
+ */
+const WARM_UP_MS = 300;
+
+/**
+ * Looks at every weight matrix of a model: F32, F64, F16 and BF16 tensors of rank 2 (`linear`) and rank 4 (`conv2d`,
+ * output channels first). Other tensors, those without elements and smaller float types give no row.
+ *
+ * A convolution of one input channel a group is taken for depthwise. Each matrix is packed, looked at and disposed
+ * before the next, so the engine never holds more than one (two while measuring).
+ *
+ * @param engine - whose decision `format` and `reason` are, and which is timed
+ * @param source - what `readSafetensors` returned, a file's bytes, or pairs of a name and a tensor
+ * @param choices - whether to measure as well
+ * @returns a row a matrix, in the order of the source
+ * @throws TypeError `ERR_TYPE` for a wrong argument, or data that is not in the array of its dtype
+ * @throws RangeError `ERR_FORMAT` for bytes that are no safetensors file, `ERR_MEMORY` if a matrix does not fit the
+ *   engine, `ERR_UNSUPPORTED` if it should measure and the host's clock stands still
+ * @example
+ * ```ts
+ * import { createEngine, inspect } from "skipzeros";
+ *
+ * const engine = await createEngine();
+ * const data = Float32Array.from({ length: 64 * 64 }, (_, i) => (i % 10 === 0 ? 1 : 0));
+ * const [row] = inspect(engine, [["fc.weight", { shape: [64, 64], data }]], { measure: true });
+ * console.log(row.zeros, row.structure, row.format, row.reason, row.measured);
+ * ```
+ */
+export function inspect(engine: Engine, source: InspectSource, choices?: InspectOptions): InspectRow[] {
+  const { measure = false } = options("options", choices, ["measure"]);
+  if (typeof measure !== "boolean") fail("ERR_TYPE", "measure", "a boolean", measure);
+  if (typeof engine?.pack !== "function") fail("ERR_TYPE", "engine", "an engine from createEngine", engine);
+  if (measure) checkClock();
+  const warm = new Set<string>();
+  const rows: InspectRow[] = [];
+  for (const pair of tensorsOf(source)) {
+    const [name, tensor] = Array.isArray(pair) ? pair : [];
+    if (typeof name !== "string" || typeof tensor !== "object" || tensor === null) {
+      fail("ERR_TYPE", "source", "pairs of a name and a tensor", pair);
+    }
+    const { dtype = "F32", data } = tensor;
+    if (!Array.isArray(tensor.shape)) fail("ERR_TYPE", `${name}.shape`, "an array of dimensions", tensor.shape);
+    if (!ArrayBuffer.isView(data)) fail("ERR_TYPE", `${name}.data`, "a typed array", data);
+    const shape = [...tensor.shape];
+    if (!FLOAT_DTYPES.includes(dtype) || (shape.length !== 2 && shape.length !== 4) || data.length === 0) continue;
+    const values = toFloat32({ dtype, shape, data } as SafetensorsEntry);
+    const packed = engine.pack(values, shape);
+    try {
+      const row = describe(name, dtype, shape, values, packed);
+      rows.push(measure ? { ...row, ...measureWarm(engine, values, shape, packed, warm) } : row);
+    } finally {
+      packed.dispose();
+    }
+  }
+  return rows;
+}
+
+function tensorsOf(source: InspectSource): Exclude<InspectSource, SafetensorsFile | Uint8Array | ArrayBuffer> {
+  if (source instanceof Uint8Array || source instanceof ArrayBuffer) return readSafetensors(source).tensors;
+  if (typeof source === "object" && source !== null) {
+    if ("tensors" in source && source.tensors instanceof Map) return source.tensors;
+    if (Symbol.iterator in source) return source;
+  }
+  fail("ERR_TYPE", "source", "a safetensors file, its bytes, or pairs of a name and a tensor", source);
+}
+
+function describe(name: string, dtype: Dtype, shape: number[], values: Float32Array, packed: PackedWeight): InspectRow {
+  const { nnz, structure } = structureOf(values, shape);
+  const { format, reason } = packed.explain();
+  const zeros = (values.length - nnz) / values.length;
+  const denseBytes = values.length * 4;
+  return { name, dtype, shape, zeros, nnz, structure, format, reason, denseBytes, packedBytes: packed.byteLength };
+}
+
+/** Depthwise: every group reads one channel, so `[out, 1, kh, kw]` with as many groups as outputs. */
+function isDepthwise(shape: readonly number[]): boolean {
+  return shape.length === 4 && shape[1] === 1 && shape[0] > 1;
+}
+
+/** Rows are outputs, columns the flattened inputs, as everywhere in the engine. */
+function structureOf(values: Float32Array, shape: readonly number[]): { nnz: number; structure: string } {
+  const columns = values.length / shape[0];
+  const rowUsed = new Uint8Array(shape[0]);
+  const columnUsed = new Uint8Array(columns);
+  let nnz = 0;
+  for (let i = 0, row = 0; row < shape[0]; row++) {
+    for (let column = 0; column < columns; column++, i++) {
+      if (values[i] === 0) continue;
+      nnz++;
+      rowUsed[row] = 1;
+      columnUsed[column] = 1;
+    }
+  }
+  const notes = [isDepthwise(shape) ? "depthwise" : ""];
+  notes.push(nnz === values.length ? "dense" : nnz === 0 ? "all zero" : "unstructured");
+  if (nnz > 0) notes.push(countEmpty(rowUsed, "row"), countEmpty(columnUsed, "column"));
+  return { nnz, structure: notes.filter((note) => note !== "").join(", ") };
+}
+
+function countEmpty(used: Uint8Array, what: string): string {
+  const empty = used.reduce((count, flag) => count + (1 - flag), 0);
+  return empty === 0 ? "" : `${empty} empty ${what}${empty === 1 ? "" : "s"}`;
+}
+
+/** Measures; the first matrix of an operation and format again and again, until what it runs is optimised. */
+function measureWarm(
+  engine: Engine,
+  values: Float32Array,
+  shape: readonly number[],
+  packed: PackedWeight,
+  warm: Set<string>,
+): Pick<InspectRow, "note" | "measured"> {
+  const kind = `${shape.length === 2 ? "linear" : isDepthwise(shape) ? "depthwise" : "conv2d"} ${packed.format}`;
+  const start = performance.now();
+  let result = measureMatrix(engine, values, shape, packed);
+  while (!warm.has(kind) && performance.now() - start < WARM_UP_MS) {
+    result = measureMatrix(engine, values, shape, packed);
+  }
+  warm.add(kind);
+  return result;
+}
+
+function measureMatrix(
+  engine: Engine,
+  values: Float32Array,
+  shape: readonly number[],
+  packed: PackedWeight,
+): Pick<InspectRow, "note" | "measured"> {
+  // The dense weight again would measure the same kernel twice, and call the noise a speed-up.
+  const dense = packed.format === "dense" ? packed : engine.pack(values, [...shape], { format: "dense" });
+  try {
+    if (shape.length === 2) {
+      const measured = [1, BATCH].map((rows) => {
+        const run = (x: Tensor, w: PackedWeight, out?: Tensor) => engine.linear(x, w, { out });
+        return measureCall(engine, [rows, shape[1]], rows, dense, packed, run);
+      });
+      return { note: `linear, 1 and ${BATCH} rows`, measured };
+    }
+    const groups = isDepthwise(shape) ? shape[0] : 1;
+    const x = [1, shape[1] * groups, IMAGE, IMAGE];
+    const measured = measureCall(engine, x, 1, dense, packed, (input, w, out) =>
+      engine.conv2d(input, w, { padding: "same", groups, out }),
+    );
+    return {
+      note: `conv2d, one ${IMAGE}x${IMAGE} image, ${groups} group${groups === 1 ? "" : "s"}`,
+      measured: [measured],
+    };
+  } finally {
+    if (dense !== packed) dense.dispose();
+  }
+}
+
+/** Times one operation on one random input with both weights. */
+function measureCall(
+  engine: Engine,
+  shape: number[],
+  rows: number,
+  dense: PackedWeight,
+  packed: PackedWeight,
+  run: (x: Tensor, w: PackedWeight, out?: Tensor) => Tensor,
+): Measurement {
+  const x = engine.tensor(randomActivation(shape.reduce((size, d) => size * d, 1)), shape);
+  let out: Tensor | undefined;
+  try {
+    const y = run(x, dense);
+    out = y;
+    const weights = dense === packed ? [dense] : [dense, packed];
+    // Round after round in turns: a change of the machine's clock or load then meets both alike.
+    const timers = weights.map((w) => timer(() => run(x, w, y)));
+    const least = weights.map(() => Infinity);
+    for (let round = 0; round < ROUNDS; round++) {
+      timers.forEach((sample, i) => {
+        least[i] = Math.min(least[i], sample());
+      });
+    }
+    const [denseMs, packedMs = denseMs] = least;
+    return { rows, denseMs, packedMs, speedup: denseMs / packedMs };
+  } finally {
+    out?.dispose();
+    x.dispose();
+  }
+}
+
+/** Cloudflare's clock stands still while code runs; the coarsest that moves (Firefox, 100 ms) does so well before. */
+function checkClock(): void {
+  const start = performance.now();
+  for (let reads = 0; reads < 2e7; reads++) if (performance.now() !== start) return;
+  fail("ERR_UNSUPPORTED", "measure", "a clock that runs during a computation", "one that stands");
+}
+
+/** Warms `call` up and finds how often it must run for a sample of a millisecond; returns ms of one call. */
+function timer(call: () => void): () => number {
+  const elapsed = (calls: number): number => {
+    const start = performance.now();
+    for (let i = 0; i < calls; i++) call();
+    return performance.now() - start;
+  };
+  let calls = 1;
+  while (elapsed(calls) < SAMPLE_MS) calls *= 2;
+  return () => elapsed(calls) / calls;
+}
+
+/** Values in -1..1, the same on every run: a linear congruential generator (Numerical Recipes). */
+function randomActivation(length: number): Float32Array {
+  let state = 1;
+  return Float32Array.from({ length }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) | 0;
+    return state / 2 ** 31;
+  });
+}

@@ -1,0 +1,104 @@
+// The package as a stranger gets it: its size, the README's code, the docstrings' examples, the tarball in an empty folder.
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+const read = (file: string) => readFileSync(join(root, file), "utf8");
+const node = (cwd: string, ...args: string[]) => execFileSync(process.execPath, args, { cwd, encoding: "utf8" });
+
+const test = suite("package");
+
+/** Runs a script that lies in a folder of its own inside the clone or elsewhere. */
+function inFolder(parent: string, run: (folder: string) => void): void {
+  const folder = mkdtempSync(join(parent, "skipzeros-"));
+  try {
+    run(folder);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+test("both Wasm builds are at most 64 KiB, the ESM bundle with both at most 48 KiB gzipped", () => {
+  const wasm = statSync(join(root, "dist/simd128.wasm")).size + statSync(join(root, "dist/relaxed.wasm")).size;
+  const bundle = gzipSync(readFileSync(join(root, "dist/index.js")), { level: 9 }).length;
+  assert.ok(wasm <= 64 * 1024, `Wasm builds are ${wasm} bytes`);
+  assert.ok(wasm > 1024);
+  assert.ok(bundle <= 48 * 1024, `ESM bundle is ${bundle} bytes gzipped`);
+});
+
+test("there are no run-time dependencies", () => {
+  const { dependencies, peerDependencies, optionalDependencies } = JSON.parse(read("package.json"));
+  assert.equal({ ...dependencies, ...peerDependencies, ...optionalDependencies }, {});
+  assert.not.match(read("dist/index.js"), /\b(?:from|import)\s*["'][^."']/);
+});
+
+test("the README's quickstart runs as printed, in a script placed in the clone", () => {
+  const code = read("README.md").match(/## Quickstart\n+```js\n([\s\S]*?)```/)?.[1];
+  assert.ok(code, "README has a quickstart");
+  assert.ok(code.trim().split("\n").length <= 12, "the quickstart stays short");
+  inFolder(root, (folder) => {
+    writeFileSync(join(folder, "quickstart.mjs"), code);
+    const out = node(folder, "quickstart.mjs");
+    assert.match(out, /Float32Array/);
+    assert.match(out, /csr|dense/);
+  });
+});
+
+test("every docstring example runs", () => {
+  const sources = ["engine.ts", "inspect.ts", "tensor.ts", "weight.ts", "io/safetensors.ts"];
+  let examples = 0;
+  inFolder(root, (folder) => {
+    for (const source of sources) {
+      for (const [, comment] of read(`bindings/${source}`).matchAll(/\/\*\*([\s\S]*?)\*\//g)) {
+        const example = comment.match(/@example\n([\s\S]*?)(?=\n\s*\* @|\s*$)/)?.[1];
+        if (!example) continue;
+        const code = example.replace(/^\s*\* ?/gm, "").replace(/^```.*$/gm, "");
+        const own = /createEngine\(/.test(code) ? "" : "const engine = await createEngine();\n";
+        const imports = [...code.matchAll(/^import .*$/gm)].map(([line]) => line);
+        const names = ["createEngine", "inspect", "readSafetensors", "toFloat32", "writeSafetensors"];
+        const missing = names.filter((name) => !imports.some((line) => line.includes(name)));
+        const file = join(folder, `example${examples++}.mjs`);
+        writeFileSync(file, `import { ${missing.join(", ")} } from "skipzeros";\n${own}${code}`);
+        node(folder, file);
+      }
+    }
+  });
+  assert.ok(examples >= 12, `${examples} examples found`);
+});
+
+test("the packed tarball works in an empty folder: ESM, CommonJS, the command", () => {
+  inFolder(tmpdir(), (folder) => {
+    // prepare would build again while other tests read dist/.
+    const packed = execFileSync("npm", ["pack", "--ignore-scripts", "--json", "--pack-destination", folder], {
+      cwd: root,
+      encoding: "utf8",
+    });
+    const [{ filename, files }] = Object.values(JSON.parse(packed)) as { filename: string; files: { path: string }[] }[];
+    const paths = files.map(({ path }) => path);
+    for (const needed of ["dist/index.js", "dist/index.cjs", "dist/index.d.ts", "dist/index.d.cts", "LICENSE", "README.md"]) {
+      assert.ok(paths.includes(needed), `${needed} is in the tarball`);
+    }
+    assert.not.ok(paths.some((path) => /^(test|bench|build|assembly|node_modules)\//.test(path)));
+    const home = join(folder, "node_modules/skipzeros");
+    mkdirSync(home, { recursive: true });
+    execFileSync("tar", ["xzf", join(folder, filename), "-C", home, "--strip-components", "1"]);
+    const use = `createEngine().then((engine) => {
+      const w = engine.pack(new Float32Array([0, 2, 0, 0, 0, 3]), [2, 3]);
+      console.log(engine.linear({ data: new Float32Array([1, 1, 1]), shape: [1, 3] }, w).toArray().join());
+    });`;
+    writeFileSync(join(folder, "a.mjs"), `import { createEngine } from "skipzeros";\n${use}`);
+    writeFileSync(join(folder, "b.cjs"), `const { createEngine } = require("skipzeros");\n${use}`);
+    assert.is(node(folder, "a.mjs").trim(), "2,3");
+    assert.is(node(folder, "b.cjs").trim(), "2,3");
+    assert.match(node(folder, join(home, "dist/cli.js"), "--help"), /inspect/);
+    assert.ok(readdirSync(home).length > 3);
+  });
+});
+
+test.run();
