@@ -231,12 +231,18 @@ function reorder(data: Float32Array, shape: readonly number[], layout: WeightLay
   return result;
 }
 
-/** Predicted ns of one row and of 64, for each format. */
+/** Rows of the batch that a prediction is for. */
+const MANY = 64;
+
+/** ns to turn one element of x into a panel or one of y out of it (Cascade Lake, 2026-11). */
+const TURN = 0.25;
+
+/** Predicted ns of one row and of many, for each format. */
 function predict(engine: Engine, m: number, k: number, nnz: number, format: Format) {
   const work = { m, k, nnz };
   return {
     oneRow: vectorKernel(format).cost(work, engine.simd),
-    manyRows: costOf(cutColumns(64, work, engine.simd, format), work, engine.simd),
+    manyRows: costOf(cutColumns(MANY, work, engine.simd, format), work, engine.simd) + MANY * (m + k) * TURN,
   };
 }
 

@@ -79,9 +79,19 @@ test("the packed tarball works in an empty folder: ESM, CommonJS, the command", 
       cwd: root,
       encoding: "utf8",
     });
-    const [{ filename, files }] = Object.values(JSON.parse(packed)) as { filename: string; files: { path: string }[] }[];
+    const [{ filename, files }] = Object.values(JSON.parse(packed)) as {
+      filename: string;
+      files: { path: string }[];
+    }[];
     const paths = files.map(({ path }) => path);
-    for (const needed of ["dist/index.js", "dist/index.cjs", "dist/index.d.ts", "dist/index.d.cts", "LICENSE", "README.md"]) {
+    for (const needed of [
+      "dist/index.js",
+      "dist/index.cjs",
+      "dist/index.d.ts",
+      "dist/index.d.cts",
+      "LICENSE",
+      "README.md",
+    ]) {
       assert.ok(paths.includes(needed), `${needed} is in the tarball`);
     }
     assert.not.ok(paths.some((path) => /^(test|bench|build|assembly|node_modules)\//.test(path)));

@@ -1,0 +1,835 @@
+// Every public method with arguments it must refuse: the code, the argument that the message names, and that nothing is kept.
+// A table goes on after a row that fails and reports all of them. Then garbage, a few thousand times.
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { supports } from "../bindings/builds.js";
+import { createEngine, type Engine, type EngineOptions, type PackedWeight, type Tensor } from "../bindings/index.js";
+import { onEachBuild, random, refuses, sameBits, seed, sizeOf, values } from "./oracle.js";
+
+const test = suite("errors");
+
+const zeros = (n: number) => new Float32Array(n);
+const like = (...shape: number[]) => ({ data: zeros(sizeOf(shape)), shape });
+
+/** What the rows of a table work with. */
+interface Fixture {
+  engine: Engine;
+  /** [2, 3] */
+  x: Tensor;
+  /** [3, 3], so that a result may have the shape of x. */
+  w: PackedWeight;
+  /** [1, 2, 5, 5] */
+  image: Tensor;
+  /** [2, 2, 3, 3] */
+  k: PackedWeight;
+  /** Depthwise: [2, 1, 3, 3]. */
+  dw: PackedWeight;
+  /** [3, 1, 3, 3], whose outputs two groups do not divide, and [2, 2, 0, 3], which has no taps. */
+  uneven: PackedWeight;
+  tapless: PackedWeight;
+  /** [6]: as many elements as x. */
+  flat: Tensor;
+  goneTensor: Tensor;
+  goneWeight: PackedWeight;
+  /** Of another engine: [2, 3] and [3, 3]. */
+  otherTensor: Tensor;
+  otherWeight: PackedWeight;
+}
+
+/** Code, the argument that the message must name, and the call. */
+type Row = [code: string, argument: string, call: (f: Fixture) => unknown, label?: string];
+
+/** A row for each of several values of one argument. */
+const rows = (code: string, argument: string, bad: unknown[], call: (f: Fixture, value: never) => unknown): Row[] =>
+  bad.map((value) => [code, argument, (f) => call(f, value as never), `${call} with ${describe(value)}`]);
+
+function describe(value: unknown): string {
+  if (typeof value === "bigint") return `${value}n`;
+  if (Array.isArray(value)) return `[${value.map(describe).join(", ")}]`;
+  if (ArrayBuffer.isView(value)) return `${value.constructor.name}(${value.byteLength} bytes)`;
+  if (typeof value !== "object" || value === null)
+    return typeof value === "string" ? JSON.stringify(value) : String(value);
+  return `{ ${Object.entries(value)
+    .map(([key, v]) => `${key}: ${describe(v)}`)
+    .join(", ")} }`;
+}
+
+async function withFixture(run: (f: Fixture) => void): Promise<void> {
+  const other = await createEngine();
+  await onEachBuild((engine) => {
+    const rnd = random(1);
+    const tensor = (...shape: number[]) => engine.tensor(values(sizeOf(shape), 0, rnd), shape);
+    const pack = (...shape: number[]) => engine.pack(values(sizeOf(shape), 0.5, rnd), shape, { format: "csr" });
+    const goneTensor = tensor(2, 3);
+    const goneWeight = pack(3, 3);
+    goneTensor.dispose();
+    goneWeight.dispose();
+    const otherTensor = other.tensor(zeros(6), [2, 3]);
+    const otherWeight = other.pack(zeros(9), [3, 3]);
+    const [x, w, image, k, dw] = [tensor(2, 3), pack(3, 3), tensor(1, 2, 5, 5), pack(2, 2, 3, 3), pack(2, 1, 3, 3)];
+    const [uneven, tapless, flat] = [pack(3, 1, 3, 3), pack(2, 2, 0, 3), tensor(6)];
+    run({ engine, x, w, image, k, dw, uneven, tapless, flat, goneTensor, goneWeight, otherTensor, otherWeight });
+  });
+  other.dispose();
+}
+
+/** Some results of the fixture, which no error may change. */
+function results({ engine, x, w, image, k, dw }: Fixture): Float32Array[] {
+  const ys = [
+    engine.linear(x, w, { activation: "relu" }),
+    engine.matmul(w, like(3, 4)),
+    engine.conv2d(image, k, { padding: 1 }),
+    engine.conv2d(image, dw, { groups: 2 }),
+    engine.softmax(x),
+  ];
+  return ys.map((y) => {
+    const copy = y.toArray();
+    y.dispose();
+    return copy;
+  });
+}
+
+/** All rows must refuse, and afterwards everything must be as it was before. */
+function table(name: string, list: Row[]): void {
+  test(name, () =>
+    withFixture((f) => {
+      const before = results(f);
+      const failures: string[] = [];
+      for (const [code, argument, call, label] of list) {
+        try {
+          const message = new RegExp(`^"${argument.replace(/[.[\]]/g, "\\$&")}" expected .+, got .+`);
+          refuses(f.engine, code, message, () => call(f));
+        } catch (error) {
+          failures.push(`${label ?? call}\n    ${(error as Error).message.split(/: ?\(\) ?=>/)[0]}`);
+        }
+      }
+      results(f).forEach((y, i) => {
+        sameBits(y, before[i], `result ${i} after the errors`);
+      });
+      report(failures, list.length);
+    }),
+  );
+}
+
+/** Fails with every row that failed, or as many as a person reads. */
+function report(failures: string[], of: number): void {
+  if (failures.length === 0) return;
+  const shown = failures.slice(0, 25).map((text) => `\n  ${text}`);
+  throw new Error(`${failures.length} of ${of} rows failed:${shown.join("")}${failures.length > 25 ? "\n  …" : ""}`);
+}
+
+const NO_ARRAYS = [
+  undefined,
+  null,
+  5,
+  "x",
+  [1, 2, 3, 4, 5, 6],
+  {},
+  new Float64Array(6),
+  new Int32Array(6),
+  new ArrayBuffer(24),
+  1n,
+  Symbol("s"),
+];
+
+/** Shapes that no array of 6 floats has. */
+const BAD_SHAPES: [code: string, shape: unknown][] = [
+  ...[undefined, null, 6, "2,3", {}, { length: 1, 0: 6 }, new Float32Array([2, 3]), true, 6n, () => [6]].map(
+    (shape): [string, unknown] => ["ERR_TYPE", shape],
+  ),
+  ...[["2", 3], [null, 6], [6n], [Symbol("s")], [[6]], [undefined], new Array(1)].map((s): [string, unknown] => [
+    "ERR_TYPE",
+    s,
+  ]),
+  ...[[-2, -3], [1.5, 4], [NaN, 3], [Infinity, 1], [-Infinity], [2 ** 31], [2 ** 16, 2 ** 15], [2 ** 52, 2 ** 52]].map(
+    (s): [string, unknown] => ["ERR_SHAPE", s],
+  ),
+  // Infinity · 0 is NaN.
+  ["ERR_SHAPE", [1e308, 1e308, 0]],
+];
+const badShapes = (argument: string, call: (f: Fixture, shape: never) => unknown): Row[] =>
+  BAD_SHAPES.flatMap(([code, shape]) => rows(code, argument, [shape], call));
+
+table("tensor", [
+  ...rows("ERR_TYPE", "data", NO_ARRAYS, ({ engine }, data) => engine.tensor(data, [6])),
+  ...rows("ERR_LENGTH", "data", [zeros(0), zeros(5), zeros(7)], ({ engine }, data) => engine.tensor(data, [2, 3])),
+  ...badShapes("shape", ({ engine }, shape) => engine.tensor(zeros(6), shape)),
+]);
+
+table("reshape", [
+  ...badShapes("shape", ({ x }, shape) => x.reshape(shape)),
+  ...rows("ERR_SHAPE", "shape", [[], [7], [2, 2], [0, 6]], ({ x }, shape) => x.reshape(shape)),
+]);
+
+table("pack", [
+  ...rows("ERR_TYPE", "data", NO_ARRAYS, ({ engine }, data) => engine.pack(data, [2, 3])),
+  ...rows("ERR_LENGTH", "data", [zeros(0), zeros(5), zeros(7)], ({ engine }, data) => engine.pack(data, [2, 3])),
+  ...[undefined, null, 6, "2,3", {}, ["2", 3], [2n, 3], [Symbol("s"), 3], [null, 6]].flatMap((shape) =>
+    rows("ERR_TYPE", "shape", [shape], ({ engine }, s) => engine.pack(zeros(6), s)),
+  ),
+  ...[
+    [],
+    [6],
+    [1, 2, 3],
+    [1, 1, 1, 2, 3],
+    [-2, -3],
+    [1.5, 4],
+    [NaN, 3],
+    [2 ** 31, 1],
+    [2 ** 16, 2 ** 15, 1, 1],
+  ].flatMap((shape) => rows("ERR_SHAPE", "shape", [shape], ({ engine }, s) => engine.pack(zeros(6), s))),
+  ...rows("ERR_VALUE", "format", ["CSR", "coo", ""], ({ engine }, format) => engine.pack(zeros(6), [2, 3], { format })),
+  ...rows("ERR_TYPE", "format", [5, null, {}, ["csr"]], ({ engine }, format) =>
+    engine.pack(zeros(6), [2, 3], { format }),
+  ),
+  ...rows("ERR_VALUE", "layout", ["hwio", "oihw", "OI", "nchw"], ({ engine }, layout) =>
+    engine.pack(zeros(6), [2, 3], { layout }),
+  ),
+  ...rows("ERR_VALUE", "layout", ["io", "oi", "hwoi"], ({ engine }, layout) =>
+    engine.pack(zeros(6), [1, 1, 2, 3], { layout }),
+  ),
+  ...rows("ERR_TYPE", "layout", [5, null, {}], ({ engine }, layout) => engine.pack(zeros(6), [2, 3], { layout })),
+  ...rows("ERR_TYPE", "options", [null, 5, "csr", ["csr"], () => 1], ({ engine }, o) =>
+    engine.pack(zeros(6), [2, 3], o),
+  ),
+  ...rows("ERR_VALUE", "options", [{ formt: "csr" }, { kind: "csr" }], ({ engine }, o) =>
+    engine.pack(zeros(6), [2, 3], o),
+  ),
+]);
+
+table("weights: update", [
+  ...rows("ERR_TYPE", "values", NO_ARRAYS, ({ w }, data) => w.update(data)),
+  ...rows("ERR_LENGTH", "values", [zeros(0), zeros(8), zeros(10)], ({ w }, data) => w.update(data)),
+  ["ERR_VALUE", "values", ({ w }) => w.update(zeros(9).fill(1))],
+  ["ERR_VALUE", "values", ({ w }) => w.update(zeros(9).fill(NaN))],
+]);
+
+/** Every method with an input of [2, 3] or [1, 2, 5, 5], and the name of that argument. */
+const TAKES_X: [argument: string, call: (f: Fixture, x: never) => unknown][] = [
+  ["x", ({ engine, w }, x) => engine.linear(x, w)],
+  ["a", ({ engine, w }, x) => engine.matmul(x, w)],
+  ["b", ({ engine, w }, x) => engine.matmul(w, x)],
+  ["x", ({ engine, k }, x) => engine.conv2d(x, k)],
+  ["x", ({ engine }, x) => engine.maxPool2d(x, { kernel: 2 })],
+  ["x", ({ engine }, x) => engine.avgPool2d(x, { kernel: 2 })],
+  ["x", ({ engine }, x) => engine.globalAvgPool2d(x)],
+  ["a", ({ engine, x: b }, x) => engine.add(x, b)],
+  ["b", ({ engine, x: a }, x) => engine.add(a, x)],
+  ["a", ({ engine, x: b }, x) => engine.mul(x, b)],
+  ["b", ({ engine, x: a }, x) => engine.mul(a, x)],
+  ["x", ({ engine }, x) => engine.relu(x)],
+  ["x", ({ engine }, x) => engine.sigmoid(x)],
+  ["x", ({ engine }, x) => engine.tanh(x)],
+  ["x", ({ engine }, x) => engine.softmax(x)],
+  ["x", ({ engine, w }, x) => engine.explain("linear", x, w)],
+  ["a", ({ engine, w }, x) => engine.explain("matmul", x, w)],
+  ["b", ({ engine, w }, x) => engine.explain("matmul", w, x)],
+  ["x", ({ engine, k }, x) => engine.explain("conv2d", x, k)],
+  ["residual", ({ engine, x: own, w }, x) => engine.linear(own, w, { residual: x })],
+  ["residual", ({ engine, w }, x) => engine.matmul(w, like(3, 2), { residual: x })],
+  ["residual", ({ engine, image, k }, x) => engine.conv2d(image, k, { residual: x })],
+];
+
+table("whatever takes a tensor", [
+  ...TAKES_X.flatMap(([argument, call]) => [
+    ...rows(
+      "ERR_TYPE",
+      argument,
+      [null, 5, "x", [], [1, 2], {}, () => 1, 1n, Symbol("s"), zeros(6), { data: zeros(6) }, { shape: [2, 3] }],
+      call,
+    ),
+    ...NO_ARRAYS.flatMap((data) => rows("ERR_TYPE", `${argument}.data`, [{ data, shape: [2, 3] }], call)),
+    ...[0, 5, 7].flatMap((n) => rows("ERR_LENGTH", `${argument}.data`, [{ data: zeros(n), shape: [2, 3] }], call)),
+    ...rows("ERR_LENGTH", `${argument}.data`, [{ data: zeros(5), dims: [2, 3] }], call),
+    ...BAD_SHAPES.flatMap(([code, shape]) => rows(code, `${argument}.shape`, [{ data: zeros(6), shape }], call)),
+    ["ERR_DISPOSED", argument, (f: Fixture) => call(f, f.goneTensor as never), `${call} of a disposed tensor`] as Row,
+    ["ERR_ENGINE", argument, (f: Fixture) => call(f, f.otherTensor as never), `${call} of another engine's`] as Row,
+  ]),
+  // A residual may be left out, an input may not.
+  ...TAKES_X.filter(([argument]) => argument !== "residual").flatMap(([argument, call]) =>
+    rows("ERR_TYPE", argument, [undefined], call),
+  ),
+]);
+
+/** Every method with a weight. */
+const TAKES_W: [argument: string, call: (f: Fixture, w: never) => unknown][] = [
+  ["w", ({ engine, x }, w) => engine.linear(x, w)],
+  ["w", ({ engine, image }, w) => engine.conv2d(image, w)],
+  ["w", ({ engine, x }, w) => engine.explain("linear", x, w)],
+  ["w", ({ engine, image }, w) => engine.explain("conv2d", image, w)],
+];
+const MATMULS: [argument: string, call: (f: Fixture, w: never) => unknown][] = [
+  ["a", ({ engine }, w) => engine.matmul(w, like(3, 2))],
+  ["b", ({ engine, x }, w) => engine.matmul(x, w)],
+  ["a", ({ engine }, w) => engine.explain("matmul", w, like(3, 2))],
+  ["b", ({ engine, x }, w) => engine.explain("matmul", x, w)],
+];
+
+table("whatever takes a weight", [
+  ...TAKES_W.flatMap(([argument, call]) =>
+    rows("ERR_TYPE", argument, [undefined, null, 5, "w", {}, zeros(9), like(3, 3), Symbol("s"), 1n], call),
+  ),
+  ...[...TAKES_W, ...MATMULS].flatMap(([argument, call]): Row[] => [
+    ["ERR_DISPOSED", argument, (f) => call(f, f.goneWeight as never), `${call} disposed`],
+    ["ERR_ENGINE", argument, (f) => call(f, f.otherWeight as never), `${call} of another engine`],
+  ]),
+  // Neither operand packed, or both.
+  ...MATMULS.flatMap(([, call]) => rows("ERR_TYPE", "b", [undefined, null, {}, like(3, 3), zeros(9)], call)),
+  ["ERR_TYPE", "b", ({ engine, w }) => engine.matmul(w, w)],
+  ["ERR_TYPE", "b", ({ engine, w, goneWeight }) => engine.matmul(w, goneWeight)],
+]);
+
+table("shapes that do not fit each other", [
+  ["ERR_SHAPE", "x", ({ engine, w }) => engine.linear(like(), w)],
+  ["ERR_SHAPE", "x", ({ engine, w }) => engine.linear(like(4), w)],
+  ["ERR_SHAPE", "x", ({ engine, w }) => engine.linear(like(3, 2), w)],
+  ["ERR_SHAPE", "x", ({ engine, w }) => engine.linear(like(0), w)],
+  ["ERR_SHAPE", "w", ({ engine, x, k }) => engine.linear(x, k)],
+  ["ERR_SHAPE", "w", ({ engine, image, w }) => engine.conv2d(image, w)],
+  ["ERR_SHAPE", "a", ({ engine, k }) => engine.matmul(k, like(3, 2))],
+  ["ERR_SHAPE", "b", ({ engine, x, k }) => engine.matmul(x, k)],
+  ["ERR_SHAPE", "b", ({ engine, w }) => engine.matmul(w, like(2, 3))],
+  ["ERR_SHAPE", "b", ({ engine, w }) => engine.matmul(w, like(3))],
+  ["ERR_SHAPE", "b", ({ engine, w }) => engine.matmul(w, like(1, 3, 2))],
+  ["ERR_SHAPE", "a", ({ engine, w }) => engine.matmul(like(3, 2), w)],
+  ["ERR_SHAPE", "a", ({ engine, w }) => engine.matmul(like(3), w)],
+  ["ERR_SHAPE", "a", ({ engine, w }) => engine.matmul(like(2, 1, 3), w)],
+  ["ERR_SHAPE", "x", ({ engine, k }) => engine.conv2d(like(2, 5, 5), k)],
+  ["ERR_SHAPE", "x", ({ engine, k }) => engine.conv2d(like(1, 3, 5, 5), k)],
+  ["ERR_SHAPE", "x", ({ engine, k }) => engine.conv2d(like(1, 2, 5, 5), k, { layout: "nhwc" })],
+  ["ERR_SHAPE", "x", ({ engine, k }) => engine.conv2d(like(1, 2, 5, 2), k)],
+  ["ERR_SHAPE", "x", ({ engine, k }) => engine.conv2d(like(1, 2, 2, 5), k)],
+  ["ERR_SHAPE", "x", ({ engine, k }) => engine.conv2d(like(1, 2, 0, 0), k)],
+  ["ERR_SHAPE", "x", ({ engine, k }) => engine.conv2d(like(1, 2, 1, 1), k, { padding: [1, 0, 0, 1] })],
+  ["ERR_SHAPE", "x", ({ engine, image, k }) => engine.conv2d(image, k, { dilation: 3 })],
+  ["ERR_SHAPE", "x", ({ engine, image, k }) => engine.conv2d(image, k, { groups: 2 })],
+  ["ERR_SHAPE", "x", ({ engine, image, dw }) => engine.conv2d(image, dw)],
+  ["ERR_VALUE", "groups", ({ engine, image, uneven }) => engine.conv2d(image, uneven, { groups: 2 })],
+  ["ERR_SHAPE", "result", ({ engine, image, k }) => engine.conv2d(image, k, { padding: 2 ** 30 })],
+  ["ERR_SHAPE", "x", ({ engine }) => engine.softmax(like())],
+  ["ERR_SHAPE", "b", ({ engine, x }) => engine.add(x, like(2))],
+  ["ERR_SHAPE", "b", ({ engine, x }) => engine.mul(x, like(3, 3))],
+  ["ERR_SHAPE", "b", ({ engine, x }) => engine.mul(x, like(2, 2, 1, 2))],
+  ["ERR_SHAPE", "b", ({ engine, x }) => engine.mul(x, like(0, 3))],
+  ["ERR_SHAPE", "result", ({ engine }) => engine.add(like(2 ** 16, 1), like(2 ** 15))],
+  ["ERR_SHAPE", "x", ({ engine }) => engine.globalAvgPool2d(like(2, 5, 5))],
+  ["ERR_SHAPE", "x", ({ engine }) => engine.globalAvgPool2d(like(1, 2, 0, 5))],
+  ["ERR_SHAPE", "x", ({ engine }) => engine.maxPool2d(like(5, 5), { kernel: 2 })],
+  ["ERR_SHAPE", "x", ({ engine }) => engine.maxPool2d(like(1, 2, 5, 5), { kernel: 6 })],
+  ["ERR_SHAPE", "x", ({ engine }) => engine.avgPool2d(like(1, 2, 5, 5), { kernel: [2, 8], padding: 1 })],
+  ["ERR_SHAPE", "x", ({ engine }) => engine.avgPool2d(like(1, 2, 0, 0), { kernel: 2 })],
+  // The maximum and the mean of no pixels at all.
+  ["ERR_SHAPE", "x", ({ engine }) => engine.maxPool2d(like(1, 2, 0, 0), { kernel: 2, padding: 1 })],
+  [
+    "ERR_SHAPE",
+    "x",
+    ({ engine }) => engine.avgPool2d(like(1, 2, 0, 3), { kernel: 2, padding: 1, countIncludePad: false }),
+  ],
+]);
+
+/** Methods with each set of options, for what they have in common. */
+type WithOptions = (f: Fixture, o: never) => unknown;
+const LINEAR: WithOptions = ({ engine, x, w }, o) => engine.linear(x, w, o);
+const LEFT: WithOptions = ({ engine, w }, o) => engine.matmul(w, like(3, 2), o);
+const RIGHT: WithOptions = ({ engine, x, w }, o) => engine.matmul(x, w, o);
+const CONV: WithOptions = ({ engine, image, k }, o) => engine.conv2d(image, k, o);
+const DEPTHWISE: WithOptions = ({ engine, image, dw }, o) => engine.conv2d(image, dw, { groups: 2, ...(o as object) });
+const EXPLAIN: WithOptions = ({ engine, image, k }, o) => engine.explain("conv2d", image, k, o);
+const MAX: WithOptions = ({ engine, image }, o) => engine.maxPool2d(image, o);
+const AVG: WithOptions = ({ engine, image }, o) => engine.avgPool2d(image, o);
+const GLOBAL: WithOptions = ({ engine, image }, o) => engine.globalAvgPool2d(image, o);
+const BINARY: WithOptions[] = [({ engine, x }, o) => engine.add(x, x, o), ({ engine, x }, o) => engine.mul(x, x, o)];
+const UNARY: WithOptions[] = [
+  ({ engine, x }, o) => engine.relu(x, o),
+  ({ engine, x }, o) => engine.sigmoid(x, o),
+  ({ engine, x }, o) => engine.tanh(x, o),
+  ({ engine, x }, o) => engine.softmax(x, o),
+];
+
+/** Each value as one option of several methods. */
+const option = (
+  code: string,
+  key: string,
+  bad: unknown[],
+  calls: WithOptions[],
+  argument = key,
+  others: object = {},
+): Row[] =>
+  calls.flatMap((call) =>
+    bad.map(
+      (value): Row => [
+        code,
+        argument,
+        (f) => call(f, { ...others, [key]: value } as never),
+        `${call} with ${key}: ${describe(value)}`,
+      ],
+    ),
+  );
+
+const FUSING = [LINEAR, LEFT, RIGHT, CONV];
+
+table("options as a whole", [
+  ...[...FUSING, EXPLAIN, MAX, AVG, GLOBAL, ...BINARY, ...UNARY].flatMap((call) => [
+    ...rows("ERR_TYPE", "options", [null, 5, "relu", [], [{ kernel: 2 }], () => 1, 1n, Symbol("s")], call),
+    ...rows("ERR_VALUE", "options", [{ kernel: 2, biass: zeros(3) }, { Kernel: 2 }, { "": 1 }], call),
+  ]),
+  ...[...BINARY, ...UNARY, LINEAR].flatMap((call) => rows("ERR_VALUE", "options", [{ stride: 1 }], call)),
+  ...[...UNARY, MAX, AVG, GLOBAL].flatMap((call) => rows("ERR_VALUE", "options", [{ activation: "relu" }], call)),
+  ...rows(
+    "ERR_VALUE",
+    "options",
+    [
+      { kernel: 2, countIncludePad: true },
+      { kernel: 2, dilation: 1 },
+    ],
+    MAX,
+  ),
+  ...rows("ERR_VALUE", "options", [{ bias: zeros(3) }], BINARY[0]),
+]);
+
+table("bias, activation, residual and out", [
+  ...option("ERR_TYPE", "bias", [null, 5, "b", [1, 2, 3], {}, new Float64Array(3), Symbol("s"), 1n], FUSING),
+  ...option("ERR_LENGTH", "bias", [zeros(0), zeros(1), zeros(4), like(4), like(3, 3)], [LINEAR, LEFT, RIGHT]),
+  ...option("ERR_LENGTH", "bias", [zeros(0), zeros(1), zeros(3)], [CONV, DEPTHWISE]),
+  ...option("ERR_LENGTH", "bias", [{ data: zeros(2), shape: [3] }], FUSING, "bias.data"),
+  ...[...FUSING, DEPTHWISE].flatMap((call): Row[] => [
+    ["ERR_DISPOSED", "bias", (f) => call(f, { bias: f.goneTensor } as never)],
+    ["ERR_ENGINE", "bias", (f) => call(f, { bias: f.otherTensor } as never)],
+  ]),
+  ...option(
+    "ERR_VALUE",
+    "activation",
+    ["gelu", "RELU", "", { min: 1, max: 0 }, { min: NaN }, { max: NaN }, { low: 0 }],
+    [...FUSING, ...BINARY],
+  ),
+  ...option(
+    "ERR_TYPE",
+    "activation",
+    [null, 5, true, [], [0, 6], { min: "0" }, { max: null }, { max: 6n }, { min: Symbol("s") }, () => 0, 1n],
+    [...FUSING, ...BINARY],
+  ),
+  ...option(
+    "ERR_SHAPE",
+    "residual",
+    [like(), like(6), like(1, 6), like(2, 4), like(2, 3, 1), like(0)],
+    [LINEAR, LEFT, RIGHT],
+  ),
+  ...option("ERR_SHAPE", "residual", [like(1, 2, 3, 4), like(2, 3, 3), like(1, 3, 3, 2), like(18)], [CONV, DEPTHWISE]),
+  ...option(
+    "ERR_TYPE",
+    "out",
+    [null, 5, "y", {}, like(2, 3), zeros(6), [], Symbol("s"), 1n],
+    [...FUSING, ...BINARY, ...UNARY, GLOBAL],
+  ),
+  ...option("ERR_TYPE", "out", [null, 5, like(1, 2, 2, 2)], [MAX, AVG], "out", { kernel: 2 }),
+  ...[LINEAR, RIGHT, CONV, GLOBAL, ...BINARY, ...UNARY].flatMap((call): Row[] => [
+    ["ERR_DISPOSED", "out", (f) => call(f, { out: f.goneTensor } as never), `${call} into a disposed out`],
+    ["ERR_ENGINE", "out", (f) => call(f, { out: f.otherTensor } as never), `${call} into another engine's out`],
+    ["ERR_SHAPE", "out", (f) => call(f, { out: f.flat } as never), `${call} into an out of another shape`],
+  ]),
+  ["ERR_SHAPE", "out", ({ engine, image, x }) => engine.maxPool2d(image, { kernel: 2, out: x })],
+  ["ERR_SHAPE", "out", ({ engine, image, x }) => engine.avgPool2d(image, { kernel: 2, out: x })],
+]);
+
+test("out is never what the same call reads", () =>
+  withFixture((f) => {
+    const { engine, x, w, image, k } = f;
+    const square = engine.tensor(zeros(9), [3, 3]);
+    const alias = x.reshape([2, 3]);
+    const one = engine.tensor(zeros(3), [1, 3]);
+    const row = engine.tensor(zeros(3), [3]);
+    const pixel = engine.pack(zeros(4), [2, 2, 1, 1]);
+    const out = /^"out" expected a tensor that is not read/;
+    refuses(engine, "ERR_VALUE", out, () => engine.linear(x, w, { out: x }));
+    refuses(engine, "ERR_VALUE", out, () => engine.linear(x, w, { out: alias }));
+    refuses(engine, "ERR_VALUE", out, () => engine.linear(one, w, { out: one }));
+    refuses(engine, "ERR_VALUE", out, () => engine.linear(row, w, { out: row }));
+    refuses(engine, "ERR_VALUE", out, () => engine.linear(like(3), w, { bias: row, out: row }));
+    refuses(engine, "ERR_VALUE", out, () => engine.matmul(w, square, { out: square }));
+    refuses(engine, "ERR_VALUE", out, () => engine.matmul(x, w, { out: x }));
+    refuses(engine, "ERR_VALUE", out, () => engine.conv2d(image, k, { padding: 1, out: image }));
+    refuses(engine, "ERR_VALUE", out, () => engine.conv2d(image, pixel, { out: image }));
+    refuses(engine, "ERR_VALUE", out, () => engine.maxPool2d(image, { kernel: 1, out: image }));
+    refuses(engine, "ERR_VALUE", out, () => engine.avgPool2d(image, { kernel: 3, stride: 1, padding: 1, out: image }));
+    const small = engine.tensor(zeros(2), [1, 2, 1, 1]);
+    const means = small.reshape([1, 2]);
+    refuses(engine, "ERR_VALUE", out, () => engine.globalAvgPool2d(small, { out: means }));
+  }));
+
+const NUMBERS_BELOW_1 = [0, -1, 1.5, NaN, Infinity, -Infinity, 2 ** 31, 1e300];
+const NO_NUMBERS = [null, "2", true, {}, 2n, Symbol("s"), () => 2];
+const SLIDING = [CONV, DEPTHWISE, EXPLAIN];
+
+table("stride, dilation, padding, groups, kernel and layout", [
+  ...["stride", "dilation"].flatMap((key) => [
+    ...option("ERR_VALUE", key, [...NUMBERS_BELOW_1, [], [1], [1, 2, 3], [1, 1, 1, 1]], SLIDING),
+    ...option("ERR_TYPE", key, [...NO_NUMBERS, new Int32Array([1, 1])], SLIDING),
+    ...option(
+      "ERR_VALUE",
+      key,
+      [
+        [0, 1],
+        [-1, 1],
+        [1.5, 1],
+        [NaN, 1],
+      ],
+      SLIDING,
+      `${key}[0]`,
+    ),
+    ...option(
+      "ERR_TYPE",
+      key,
+      [
+        [1, "1"],
+        [1, null],
+        [1, 1n],
+        [1, Symbol("s")],
+        [1, [1]],
+      ],
+      SLIDING,
+      `${key}[1]`,
+    ),
+  ]),
+  ...option("ERR_VALUE", "padding", [-1, 0.5, NaN, Infinity, 2 ** 31, [], [1], [1, 2, 3], [0, 0, 0, 0, 0]], SLIDING),
+  ...option("ERR_VALUE", "padding", ["SAME", "full", "", "1", "same_upper"], SLIDING),
+  ...option("ERR_TYPE", "padding", [null, true, {}, 1n, Symbol("s"), () => 1], SLIDING),
+  ...option(
+    "ERR_VALUE",
+    "padding",
+    [
+      [0, -1],
+      [0, 1.5],
+    ],
+    SLIDING,
+    "padding[1]",
+  ),
+  ...option(
+    "ERR_VALUE",
+    "padding",
+    [
+      [0, 0, 0, -1],
+      [0, 0, 0, NaN],
+    ],
+    SLIDING,
+    "padding[3]",
+  ),
+  ...option(
+    "ERR_TYPE",
+    "padding",
+    [
+      ["1", 0],
+      ["same", "same"],
+      [null, 0, 0, 0],
+    ],
+    SLIDING,
+    "padding[0]",
+  ),
+  ...option("ERR_VALUE", "groups", NUMBERS_BELOW_1, [CONV, EXPLAIN]),
+  ...option("ERR_TYPE", "groups", [...NO_NUMBERS, [1]], [CONV, EXPLAIN]),
+  ...option("ERR_VALUE", "layout", ["NCHW", "nwhc", "", "channels_last"], [...SLIDING, GLOBAL]),
+  ...option("ERR_TYPE", "layout", [null, 5, {}, ["nchw"], Symbol("s")], [...SLIDING, GLOBAL]),
+  ...option("ERR_VALUE", "layout", ["NCHW", "oihw"], [MAX, AVG], "layout", { kernel: 2 }),
+  ...option("ERR_TYPE", "layout", [null, 5], [MAX, AVG], "layout", { kernel: 2 }),
+  ...[MAX, AVG].flatMap((call) => rows("ERR_TYPE", "kernel", [undefined, {}], call)),
+  ...option("ERR_VALUE", "kernel", [...NUMBERS_BELOW_1, [], [2], [2, 2, 2]], [MAX, AVG]),
+  ...option("ERR_TYPE", "kernel", NO_NUMBERS, [MAX, AVG]),
+  ...option("ERR_VALUE", "kernel", [[2, 0]], [MAX, AVG], "kernel[1]"),
+  ...option("ERR_VALUE", "stride", [0, -1, 0.5, [1]], [MAX, AVG], "stride", { kernel: 2 }),
+  ...option("ERR_TYPE", "stride", [null, "2"], [MAX, AVG], "stride", { kernel: 2 }),
+  ...option("ERR_VALUE", "padding", [2, [0, 2], [2, 0, 0, 0], [0, 0, 0, 3], -1, "SAME"], [MAX, AVG], "padding", {
+    kernel: 2,
+  }),
+  ...option("ERR_TYPE", "countIncludePad", [null, 0, 1, "true", {}], [AVG], "countIncludePad", { kernel: 2 }),
+  ["ERR_SHAPE", "w", ({ engine, image, tapless }) => engine.conv2d(image, tapless)],
+]);
+
+table("explain", [
+  ...rows("ERR_VALUE", "op", ["gemm", "relu", "", "LINEAR"], ({ engine, x, w }, op) => engine.explain(op, x, w)),
+  ...rows("ERR_TYPE", "op", [undefined, null, 5, {}, Symbol("s")], ({ engine, x, w }, op) => engine.explain(op, x, w)),
+  ["ERR_SHAPE", "x", ({ engine, w }) => engine.explain("linear", like(2, 4), w)],
+  ["ERR_SHAPE", "b", ({ engine, w }) => engine.explain("matmul", w, like(2, 4))],
+  ["ERR_SHAPE", "x", ({ engine, k }) => engine.explain("conv2d", like(1, 2, 2, 2), k)],
+]);
+
+table("what was disposed", [
+  ["ERR_DISPOSED", "tensor", ({ goneTensor }) => goneTensor.data],
+  ["ERR_DISPOSED", "tensor", ({ goneTensor }) => goneTensor.toArray()],
+  ["ERR_DISPOSED", "tensor", ({ goneTensor }) => goneTensor.reshape([6])],
+  ["ERR_DISPOSED", "w", ({ goneWeight }) => goneWeight.toDense()],
+  ["ERR_DISPOSED", "w", ({ goneWeight }) => goneWeight.update(zeros(9))],
+]);
+
+test("a shape without elements costs nothing, however large its other dimension", () =>
+  withFixture(({ engine }) => {
+    const failures: string[] = [];
+    for (const [shape, o] of [
+      [[2 ** 26, 0], { format: "csr" }],
+      [[2 ** 40, 0], { format: "csr" }],
+      [[2 ** 28, 0], { layout: "io" }],
+      [[1, 1, 2 ** 28, 0], { layout: "hwio" }],
+    ] as const) {
+      const start = performance.now();
+      const label = `pack [${shape}] ${JSON.stringify(o)}`;
+      try {
+        engine.pack(zeros(0), [...shape], o).dispose();
+      } catch (error) {
+        const { code } = error as { code?: string };
+        if (code !== "ERR_SHAPE") failures.push(`${label}: ${error} (${code})`);
+      }
+      const ms = performance.now() - start;
+      if (ms > 100) failures.push(`${label}: ${ms.toFixed()} ms`);
+    }
+    report(failures, 4);
+  }));
+
+test("an error names what came, briefly, whatever it is", () =>
+  withFixture(({ engine }) => {
+    for (const value of [
+      "x".repeat(1e6),
+      new Array(1e5).fill("y".repeat(100)),
+      ["z".repeat(1e6)],
+      zeros(1e5),
+      { a: "b".repeat(1e6) },
+    ]) {
+      try {
+        engine.tensor(value as never, value as never);
+        assert.unreachable();
+      } catch (error) {
+        const { message } = error as Error;
+        assert.ok(message.length < 500, `a message of ${message.length} characters: ${message.slice(0, 60)}…`);
+      }
+    }
+  }));
+
+test("createEngine", async () => {
+  const empty = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0]);
+  const list: [code: RegExp, argument: string, options: unknown][] = [
+    ...[null, 5, "simd128", [], () => 1].map((o): [RegExp, string, unknown] => [/^ERR_TYPE$/, "options", o]),
+    [/^ERR_VALUE$/, "options", { memory: 1 }],
+    [/^ERR_VALUE$/, "options", { SIMD: "auto" }],
+    ...["avx", "", "SIMD128"].map((simd): [RegExp, string, unknown] => [/^ERR_VALUE$/, "simd", { simd }]),
+    ...[5, null, {}, Symbol("s"), true].map((simd): [RegExp, string, unknown] => [/^ERR_TYPE$/, "simd", { simd }]),
+    ...[0, -1, 65535, 1e5 + 0.5, NaN, Infinity, 2 ** 33].map((maxMemory): [RegExp, string, unknown] => [
+      /^ERR_VALUE$/,
+      "maxMemory",
+      { maxMemory },
+    ]),
+    ...["65536", null, {}, 65536n, Symbol("s")].map((maxMemory): [RegExp, string, unknown] => [
+      /^ERR_TYPE$/,
+      "maxMemory",
+      { maxMemory },
+    ]),
+    ...[null, 5, "x", {}, [], true, Symbol("s"), Promise.resolve(5)].map((wasm): [RegExp, string, unknown] => [
+      /^ERR_TYPE$/,
+      "wasm",
+      { wasm },
+    ]),
+    // Bytes that are no module, and modules that are not the build's.
+    ...[zeros(0), zeros(4), new Uint8Array([0, 97, 115, 109]), empty, new WebAssembly.Module(empty)].map(
+      (wasm): [RegExp, string, unknown] => [/^ERR_(FORMAT|VALUE)$/, "wasm", { wasm }],
+    ),
+  ];
+  if (!supports("relaxed")) list.push([/^ERR_UNSUPPORTED$/, "simd", { simd: "relaxed" }]);
+  const failures: string[] = [];
+  for (const [code, argument, options] of list) {
+    const label = `createEngine(${describe(options)})`;
+    const error = await createEngine(options as EngineOptions).then(
+      (engine) => {
+        engine.dispose();
+        return undefined;
+      },
+      (reason: Error & { code?: string }) => reason,
+    );
+    if (!error) failures.push(`${label} expected ${code.source}, got an engine`);
+    else if (!code.test(error.code ?? "") || !error.message.startsWith(`"${argument}" expected`)) {
+      failures.push(`${label} expected ${code.source} about "${argument}", got ${error} (${error.code})`);
+    } else if (
+      error instanceof TypeError !== (error.code === "ERR_TYPE") ||
+      error instanceof RangeError !== (error.code !== "ERR_TYPE")
+    ) {
+      failures.push(`${label}: ${error.code} as a ${error.name}`);
+    }
+  }
+  report(failures, list.length);
+});
+
+const KEYS = [
+  "bias",
+  "activation",
+  "residual",
+  "out",
+  "stride",
+  "padding",
+  "dilation",
+  "groups",
+  "layout",
+  "kernel",
+  "countIncludePad",
+  "format",
+  "x",
+];
+const NAMES = [
+  "none",
+  "relu",
+  "relu6",
+  "same",
+  "valid",
+  "nchw",
+  "nhwc",
+  "auto",
+  "dense",
+  "csr",
+  "io",
+  "hwio",
+  "linear",
+  "matmul",
+  "conv2d",
+  "",
+];
+const SCALARS = [
+  undefined,
+  null,
+  true,
+  false,
+  0,
+  1,
+  2,
+  3,
+  7,
+  -1,
+  0.5,
+  NaN,
+  Infinity,
+  2 ** 20,
+  2 ** 31 - 1,
+  2 ** 31,
+  1n,
+  Symbol("s"),
+];
+
+test("fuzz: any arguments work or are refused with a code", () =>
+  withFixture((f) => {
+    const { engine } = f;
+    const rnd = random();
+    const pick = <T>(list: readonly T[]): T => list[Math.floor(rnd() * list.length)];
+    const own = [
+      f.x,
+      f.image,
+      engine.tensor(zeros(9), [3, 3]),
+      engine.tensor(zeros(3), [3]),
+      engine.tensor(zeros(0), [0, 3]),
+    ];
+    const dense = engine.pack(zeros(9).fill(1), [3, 3], { format: "dense" });
+    const weights = [f.w, f.k, f.dw, dense, engine.pack(zeros(36).fill(1), [2, 2, 3, 3], { format: "dense" })];
+    const shape = (): unknown => {
+      const dims: unknown[] = Array.from({ length: Math.floor(rnd() * 5) }, () => pick([0, 1, 2, 3, 5]));
+      // Not beside a zero: shapes of no elements and huge dimensions have a test of their own.
+      if (dims.length && rnd() < 0.1)
+        dims[0] = rnd() < 0.5 ? pick(SCALARS.filter((v) => v !== 2 ** 20)) : pick([[], "2", {}]);
+      return dims.includes(0) ? dims.map((d) => (typeof d === "number" && d > 100 ? 4 : d)) : dims;
+    };
+    const data = (n = pick([0, 1, 3, 6, 9])): unknown =>
+      rnd() < 0.9 ? values(n, 0.3, rnd) : pick<unknown>([new Float64Array(n), [1, 2], new ArrayBuffer(8), null]);
+    const tensorLike = (): unknown => {
+      const dims = shape();
+      const fits = Array.isArray(dims) && dims.every((d) => typeof d === "number" && d >= 0 && d < 100);
+      return {
+        data: data(fits && rnd() < 0.9 ? sizeOf(dims as number[]) : undefined),
+        [pick(["shape", "shape", "dims"])]: dims,
+      };
+    };
+    const scalar = (): unknown => (rnd() < 0.5 ? pick(SCALARS) : pick([1, 2, 3]));
+    const anything = (depth = 0): unknown =>
+      pick<() => unknown>([
+        scalar,
+        () => pick(NAMES),
+        shape,
+        data,
+        tensorLike,
+        () => pick(own),
+        () => pick(weights),
+        () => pick([f.goneTensor, f.otherTensor, f.goneWeight, f.otherWeight]),
+        () => Array.from({ length: pick([1, 2, 2, 4]) }, scalar),
+        () => ({ min: scalar(), max: scalar() }),
+        () => pick([new Date(0), Object.create(null), () => 1, new Map(), /x/]),
+        () => (depth < 2 ? options(depth + 1) : {}),
+      ])();
+    const options = (depth = 0): unknown => {
+      if (rnd() < 0.1) return anything(2);
+      const o: Record<string, unknown> = {};
+      for (let i = Math.floor(rnd() * 4); i > 0; i--) o[pick(KEYS)] = anything(depth + 1);
+      // Pools need one, and half of the time it should fit.
+      if (rnd() < 0.3) o.kernel = pick([1, 2, 3, [1, 2]]);
+      return o;
+    };
+    const x = (): unknown => (rnd() < 0.7 ? pick<() => unknown>([() => pick(own), tensorLike])() : anything());
+    const w = (): unknown => (rnd() < 0.8 ? pick(weights) : anything());
+    const o = (): unknown => (rnd() < 0.3 ? undefined : options());
+    // Methods by name with an argument maker for each parameter.
+    const methods: [target: object, name: string, args: (() => unknown)[]][] = [
+      [engine, "tensor", [data, shape]],
+      [engine, "pack", [data, shape, o]],
+      [engine, "linear", [x, w, o]],
+      [engine, "matmul", [x, w, o]],
+      [engine, "matmul", [w, x, o]],
+      [engine, "conv2d", [x, w, o]],
+      [engine, "maxPool2d", [x, o]],
+      [engine, "avgPool2d", [x, o]],
+      [engine, "globalAvgPool2d", [x, o]],
+      [engine, "add", [x, x, o]],
+      [engine, "mul", [x, x, o]],
+      [engine, "relu", [x, o]],
+      [engine, "sigmoid", [x, o]],
+      [engine, "tanh", [x, o]],
+      [engine, "softmax", [x, o]],
+      [engine, "explain", [() => pick(NAMES), x, w, o]],
+      [f.x, "reshape", [shape]],
+      [dense, "update", [data]],
+      [f.w, "update", [data]],
+    ];
+    const before = engine.stats();
+    let worked = 0;
+    const CALLS = 6000;
+    for (let i = 0; i < CALLS; i++) {
+      const [target, name, makers] = pick(methods);
+      const args = makers.map((make) => (rnd() < 0.85 ? make() : anything()));
+      const label = `call ${i} (seed ${seed}), ${name}(${args.map(safe).join(", ")})`;
+      try {
+        const method = (target as Record<string, (...args: unknown[]) => unknown>)[name];
+        const result = method.apply(target, args) as { dispose?: () => void } | undefined;
+        worked++;
+        if (result?.dispose && !own.includes(result as Tensor)) result.dispose();
+      } catch (error) {
+        const { code } = error as { code?: unknown };
+        const coded = typeof code === "string" && /^ERR_[A-Z]+$/.test(code);
+        const type = code === "ERR_TYPE" ? TypeError : RangeError;
+        if (!coded || !(error instanceof type)) throw new Error(`${label}: ${error} (${String(code)})`);
+      }
+      const { tensors, weights: packed, bytesReserved } = engine.stats();
+      assert.is(tensors, before.tensors, `${label}: tensors`);
+      assert.is(packed, before.weights, `${label}: weights`);
+      assert.ok(bytesReserved < 2 ** 28, `${label}: reserved ${bytesReserved} bytes`);
+    }
+    assert.ok(worked > CALLS / 20, `only ${worked} of ${CALLS} calls got through: the fuzz tests too little`);
+    // Weights keep streams for the shapes they met; with their owners all is given back.
+    for (const owner of [...own, ...weights]) owner.dispose();
+    const { bytesInUse, tensors, weights: left } = engine.stats();
+    assert.equal({ bytesInUse, tensors, left }, { bytesInUse: 0, tensors: 0, left: 0 });
+    const y = engine.linear(like(2, 3), engine.pack(zeros(9).fill(1), [3, 3]), { bias: zeros(3).fill(2) });
+    assert.equal([...y.data], [2, 2, 2, 2, 2, 2]);
+  }));
+
+/** A label for whatever it is. */
+function safe(value: unknown): string {
+  try {
+    return value === undefined || value === null || ArrayBuffer.isView(value) || typeof value !== "object"
+      ? describe(value)
+      : "shape" in value && "engine" in value
+        ? `${value.constructor.name}[${value.shape}]`
+        : describe(value);
+  } catch {
+    return typeof value;
+  }
+}
+
+test.run();
