@@ -4,6 +4,7 @@ import { bytesCsr, type CsrMatrix, lowerCsr, lowerCsrVector, packCsr, transposeC
 import { type DenseMatrix, lowerDense, lowerDenseVector, transposeDense } from "./formats/dense.js";
 import type { InputMap, Lowered } from "./formats/lowered.js";
 import { costOf, cutColumns, vectorKernel } from "./kernels.js";
+import { Recent } from "./recent.js";
 
 /** How the survivors of pruning are stored. */
 export type Format = "dense" | "csr";
@@ -49,8 +50,10 @@ export class PackedWeight {
   readonly #matrix: Matrix;
   #transposed: Matrix | undefined;
   readonly #explanation: WeightExplanation;
-  /** Streams by input map; what the finalizer frees. */
-  readonly #streams: Map<string, Lowered>;
+  /** Streams by input map; their entries are what the finalizer frees. */
+  readonly #streams: Recent<Lowered>;
+  /** @internal Plans of operations by input shape. */
+  readonly plans = new Recent<object>(KEPT_PLANS);
   #disposed = false;
 
   /** @internal */
@@ -62,8 +65,9 @@ export class PackedWeight {
     this.#matrix = matrix;
     this.#layout = layout;
     this.#explanation = why;
-    this.#streams = new Map();
-    engine.adopt(this, this.#streams, "weights");
+    const { memory } = engine;
+    this.#streams = new Recent(KEPT_PLANS, ({ ptr }) => memory.free(ptr));
+    engine.adopt(this, this.#streams.entries, "weights");
   }
 
   /** nnz over the number of elements; 0 for an empty weight. */
@@ -122,7 +126,7 @@ export class PackedWeight {
       data.set(next);
     }
     this.#transposed = undefined;
-    this.#dropStreams();
+    this.#streams.clear();
   }
 
   /** Why the weight is stored as it is, and what else there was. */
@@ -134,7 +138,7 @@ export class PackedWeight {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.engine.release(this, this.#streams, "weights");
+    this.engine.release(this, this.#streams.entries, "weights");
   }
 
   /** For `using`. */
@@ -148,7 +152,7 @@ export class PackedWeight {
   /** @internal Streams for a product with many columns, by the way W's columns find their inputs. */
   streams(key: string, map: InputMap, transposed = false): Lowered {
     const { memory, blockRows } = this.engine;
-    return this.#keep(transposed ? `ᵀ${key}` : key, () => {
+    return this.#streams.get(transposed ? `ᵀ${key}` : key, () => {
       const m = this.#oriented(transposed);
       return m.format === "csr" ? lowerCsr(memory, m.csr, map) : lowerDense(memory, m.dense, map, blockRows);
     });
@@ -157,7 +161,7 @@ export class PackedWeight {
   /** @internal Streams for a product with one column. */
   vectorStreams(transposed = false): Lowered {
     const { memory } = this.engine;
-    return this.#keep(transposed ? "ᵀvector" : "vector", () => {
+    return this.#streams.get(transposed ? "ᵀvector" : "vector", () => {
       const m = this.#oriented(transposed);
       return m.format === "csr" ? lowerCsrVector(memory, m.csr) : lowerDenseVector(memory, m.dense);
     });
@@ -166,7 +170,7 @@ export class PackedWeight {
   /** @internal Kernel offsets and the weights of each channel in turn, for a depthwise convolution. */
   depthwiseStreams(key: string, taps: readonly number[]): Lowered {
     const { memory } = this.engine;
-    return this.#keep(`depthwise ${key}`, () => {
+    return this.#streams.get(`depthwise ${key}`, () => {
       const dense = this.#matrix.format === "dense" ? this.#matrix.dense.data : unpackCsr(this.#matrix.csr);
       const ptr = memory.alloc(taps.length * 4 + dense.length * 4);
       memory.u32.set(taps, ptr / 4);
@@ -182,31 +186,6 @@ export class PackedWeight {
         ? { format: "csr", csr: transposeCsr(this.#matrix.csr) }
         : { format: "dense", dense: transposeDense(this.#matrix.dense) };
     return this.#transposed;
-  }
-
-  #keep(key: string, make: () => Lowered): Lowered {
-    const known = this.#streams.get(key);
-    if (known) {
-      // Most recently used last: a Map keeps the order of insertion.
-      if (this.#streams.size > 1) {
-        this.#streams.delete(key);
-        this.#streams.set(key, known);
-      }
-      return known;
-    }
-    const made = make();
-    this.#streams.set(key, made);
-    if (this.#streams.size > KEPT_PLANS) {
-      const [oldest, lowered] = this.#streams.entries().next().value as [string, Lowered];
-      this.#streams.delete(oldest);
-      this.engine.memory.free(lowered.ptr);
-    }
-    return made;
-  }
-
-  #dropStreams(): void {
-    for (const { ptr } of this.#streams.values()) this.engine.memory.free(ptr);
-    this.#streams.clear();
   }
 }
 

@@ -1,4 +1,5 @@
 // y = f(x) and y = a ∘ b over n floats. Vectors throughout; the last 1..3 elements are stored one by one. y may be x, a or b.
+// Up to 12 bytes past the end of what is read are read too, never used.
 import { Simd } from "../simd";
 import { Exp } from "./exp";
 

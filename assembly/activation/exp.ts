@@ -51,7 +51,8 @@ export class Exp {
     p = f32x4.add(f32x4.mul(p, s), f32x4.splat(1.33314422036e-1));
     p = f32x4.add(f32x4.mul(p, s), f32x4.splat(-3.33332819422e-1));
     const small = f32x4.add(x, f32x4.mul(x, f32x4.mul(p, s)));
+    // The sign of −0 too, which the sum in `small` loses.
     const sign = v128.and(x, i32x4.splat(0x80000000));
-    return v128.bitselect(small, v128.or(large, sign), f32x4.lt(m, f32x4.splat(0.625)));
+    return v128.or(v128.bitselect(small, large, f32x4.lt(m, f32x4.splat(0.625))), sign);
   }
 }

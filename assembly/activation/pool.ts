@@ -3,6 +3,7 @@
 //   line  (w + left + right) · inner floats of scratch and 16 more: a kernel-high stripe of x, reduced over its height
 //   y     planes × oh × ow × inner floats
 //
+// Up to 12 bytes past the end of x are read, never used.
 // Two passes a stripe, down and then across, take kh + kw steps a pixel instead of kh · kw.
 import { Simd } from "../simd";
 

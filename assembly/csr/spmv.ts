@@ -2,7 +2,8 @@
 // 2014). Rows of similar length share a slice, so that there is no horizontal sum and hardly any padding.
 //
 //   plan     u32 slices, u32 records, u32 offsets, u32 values
-//   records  slices × (u32 steps, u32 lanes, 4 × u32 row); lanes < 4 in the last slice only
+//   records  slices × (u32 steps, u32 lanes, 4 × u32 row); lanes < 4 in the last slice only,
+//            where the other numbers repeat a row that exists: y and bias are read there too
 //   offsets  slices × steps × 4 × u16, byte offset of the input within x
 //   values   slices × steps × 4 × f32
 //   x        the floats of this block, then one that is zero: padded lanes multiply 0 · 0

@@ -5,7 +5,7 @@
 //   x      padded planes, xPlane bytes apart; output row r starts xRow · r bytes into one
 //   y      [channels][rows][cols] floats, densely; bias  f32 by channel
 //
-// Reads up to 60 bytes past a row of x (never used), writes y only. Sixteen outputs share the address and
+// Reads up to 60 bytes past a row of x, and 12 past the end of y when it accumulates; never uses them. Sixteen outputs share the address and
 // the weight of a tap; nine weights held in registers, four or eight outputs at a time, reached 0.75 of that (Node 24).
 import { Flag, Simd } from "../simd";
 

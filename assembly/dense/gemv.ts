@@ -2,7 +2,8 @@
 //
 //   plan  u32 m, u32 w, u32 k
 //   w     blocks of 16 rows interleaved, [k][16]; the rows that the last block lacks are zeros
-//   x     k floats; y  m floats; bias  f32 by row (up to 12 bytes past its end are read, never used)
+//   x     k floats; y  m floats; bias  f32 by row; of y, when it accumulates, and of bias
+//         up to 12 bytes past the end are read, never used
 import { Flag, Simd } from "../simd";
 
 class Rows {

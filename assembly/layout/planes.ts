@@ -24,7 +24,8 @@ class Line {
  * Planes of rows × cols floats (each srcCol bytes apart within a row) into planes of dstPlane bytes whose first row starts
  * `head` bytes in and whose rows are `pitch` bytes apart; all the rest of a plane becomes zero. The zeros right of a row are
  * also those left of the next. Everything is written in ascending order, so a vector may overrun: what follows mends it.
- * Reads up to 28 bytes past a source row; writes up to one pitch past the last plane.
+ * Reads up to 28 bytes past a source row; writes up to one pitch and 12 bytes past the last plane.
+ * Without rows, `head` may lie past the plane.
  */
 export function f32_pad(
   planes: i32,

@@ -74,6 +74,8 @@ export interface ConvPlan {
   /** Runs of the cuts: 1 for a plane, `oh` row by row. */
   runs: number;
   map: InputMap;
+  /** Identifies the map among a weight's streams. */
+  key: string;
   /** Planes to copy the input into first; none when it can be read where it lies. */
   phases: Phase[];
   /** Bytes of a plane of one phase. */
@@ -88,6 +90,12 @@ export interface ConvPlan {
 const L1_SHARE = 20 * 1024;
 
 function planConv(engine: Engine, w: PackedWeight, image: Images, win: Window, groups: number): ConvPlan {
+  const { c, h, w: width, nhwc } = image;
+  const key = `${c} ${h} ${width} ${nhwc} ${groups} ${Object.values(win).join(" ")}`;
+  return w.plans.get(key, () => makePlan(engine, w, image, win, groups)) as ConvPlan;
+}
+
+function makePlan(engine: Engine, w: PackedWeight, image: Images, win: Window, groups: number): ConvPlan {
   const { kh, kw, sh, sw, dh, dw, top, left, oh, ow } = win;
   const [features, perGroup] = w.shape;
   const depthwise = w.format === "dense" && perGroup === 1 && groups > 1;
@@ -114,7 +122,8 @@ function planConv(engine: Engine, w: PackedWeight, image: Images, win: Window, g
         if (across.count) shared = Math.min(shared, across.before, held - across.before - across.count);
       }
     }
-    pitch = Math.max(1, held - shared);
+    // Rows of outputs never overlap: a residual may differ where the inputs are the same zeros.
+    pitch = Math.max(1, ow, held - shared);
     phases = found.map(({ down, across }) => ({
       rows: across.count ? down.count : 0,
       cols: across.count,
@@ -181,6 +190,7 @@ function planConv(engine: Engine, w: PackedWeight, image: Images, win: Window, g
     columns,
     runs,
     map,
+    key: `${map.channelStride}/${groups}/${taps.join()}`,
     phases,
     plane,
     depthwise,
@@ -273,9 +283,8 @@ export function convolve(
   } = plan;
   const pixels = image.h * image.w;
   const outputs = oh * ow;
-  const key = `${map.channelStride}/${map.groups}/${map.taps.join()}`;
   const some = n > 0 && outputs > 0 && features > 0;
-  const lowered = !some ? undefined : depthwise ? w.depthwiseStreams(key, map.taps) : w.streams(key, map);
+  const lowered = !some ? undefined : depthwise ? w.depthwiseStreams(plan.key, map.taps) : w.streams(plan.key, map);
   // A strip may write where it stands if there is no junk to drop and no vector reaches into the next row.
   const direct = !nhwc && (depthwise || runs > 1 || (pitch === ow && outputs % 4 === 0));
   const flat = depthwise ? outputs * 4 : Math.ceil(columns / 4) * 16;
@@ -285,7 +294,7 @@ export function convolve(
     placeBytes(f.bias),
     placeBytes(f.residual),
     nhwc ? image.c * pixels * 4 : 0,
-    padded ? padded + pitch * 4 : 0,
+    padded ? padded + pitch * 4 + 12 : 0,
     direct ? 0 : features * flat,
   ];
   return engine.produce(shape, f.out, some ? scratch : [], (y, ptrs) => {

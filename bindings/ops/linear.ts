@@ -27,6 +27,12 @@ export interface ProductPlan {
   denseMacs: number;
 }
 
+/** The part of a plan that depends on the number of rows only. */
+interface RowsPlan {
+  cuts: ProductPlan["cuts"];
+  panels: Strips[];
+}
+
 /** Bytes of one row of a panel: x[K][PANEL] and y[M][PANEL], whatever tile reads it, so that one stream serves all. */
 const PITCH = PANEL * 4;
 
@@ -45,21 +51,29 @@ export const PANEL_MAP = {
   channelsPerBlock: PANEL_CHANNELS,
 };
 
-export function planLinear(engine: Engine, x: Input, w: PackedWeight, transposed = false): ProductPlan {
+export function planLinear(
+  engine: Engine,
+  x: Input,
+  w: PackedWeight,
+  transposed = false,
+): ProductPlan & RowsPlan & { rows: number } {
   const rank = x.shape.length;
   if (w.shape.length !== 2) fail("ERR_SHAPE", "w", "a matrix of 2 dimensions", w.shape);
   const [m, k] = transposed ? [w.shape[1], w.shape[0]] : w.shape;
   if (rank === 0 || x.shape[rank - 1] !== k) fail("ERR_SHAPE", "x", `a last dimension of ${k}`, x.shape);
   const shape = [...x.shape.slice(0, -1), m];
   const rows = shape.slice(0, -1).reduce((a, b) => a * b, 1);
-  const work = { m, k, nnz: w.format === "dense" ? m * k : w.nnz };
-  const cuts =
-    rows === 0 || m === 0
-      ? []
-      : rows === 1
-        ? [{ kernel: vectorKernel(w.format), strips: 1 }]
-        : cutColumns(rows, work, engine.simd, w.format);
-  return { shape, cuts, macs: work.nnz * rows, denseMacs: m * k * rows };
+  const nnz = w.format === "dense" ? m * k : w.nnz;
+  const { cuts, panels } = w.plans.get(`${transposed ? "ᵀ" : ""}rows ${rows}`, () => {
+    const cuts =
+      rows === 0 || m === 0
+        ? []
+        : rows === 1
+          ? [{ kernel: vectorKernel(w.format), strips: 1 }]
+          : cutColumns(rows, { m, k, nnz }, engine.simd, w.format);
+    return { cuts, panels: cutPanels(cuts, k, m) };
+  }) as RowsPlan;
+  return { shape, rows, cuts, panels, macs: nnz * rows, denseMacs: m * k * rows };
 }
 
 /** y[..., out] = x[..., in] · Wᵀ. */
@@ -70,34 +84,32 @@ export function linear(engine: Engine, xIn: unknown, wIn: unknown, o: LinearOpti
 
 /** x by rows times W: `linear`, and `matmul` with W on the right (transposed). */
 export function rowMajor(engine: Engine, x: Input, w: PackedWeight, o: FusedOptions, transposed: boolean): Tensor {
-  const { shape, cuts } = planLinear(engine, x, w, transposed);
+  const plan = planLinear(engine, x, w, transposed);
+  const { shape, cuts } = plan;
   const m = shape[shape.length - 1];
   const k = x.shape[x.shape.length - 1];
   const f = fused(engine, o, shape, m, x);
   if (cuts.length && cuts[0].kernel.op === "spmv") {
     return vectorProduct(engine, w, cuts[0].kernel, x, k, shape, f, transposed);
   }
-  return panels(engine, w, x, k, m, shape, cuts, f, transposed);
+  return inPanels(engine, w, x, k, m, plan, f, transposed);
 }
 
 /** Rows of x become columns of panels, a group of them at a time; results come back the same way. */
-function panels(
+function inPanels(
   engine: Engine,
   w: PackedWeight,
   x: Input,
   k: number,
   m: number,
-  shape: number[],
-  cuts: ProductPlan["cuts"],
+  { shape, rows, panels: all }: ReturnType<typeof planLinear>,
   f: Fused,
   transposed: boolean,
 ): Tensor {
   const { f32_transpose: transpose } = engine.kernels;
-  const lowered = cuts.length ? w.streams("panel", PANEL_MAP, transposed) : undefined;
-  const rows = shape.slice(0, -1).reduce((a, b) => a * b, 1);
-  const all = cutPanels(cuts, k, m);
+  const lowered = all.length ? w.streams("panel", PANEL_MAP, transposed) : undefined;
   const group = Math.max(1, Math.min(all.length, Math.floor(GROUP / ((k + m) * PITCH))));
-  const bytes = cuts.length ? [group * k * PITCH, group * m * PITCH] : [0, 0];
+  const bytes = all.length ? [group * k * PITCH, group * m * PITCH] : [0, 0];
   return engine.produce(
     shape,
     f.out,

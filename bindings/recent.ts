@@ -1,0 +1,40 @@
+/** What was made for the last few keys; the least recently used makes room. */
+export class Recent<V> {
+  /** By key, most recently used last: a Map keeps the order of insertion. */
+  readonly entries = new Map<string, V>();
+  readonly #most: number;
+  readonly #drop: (value: V) => void;
+  #last = "";
+
+  /** @param most entries kept; `drop` is told of each one that leaves */
+  constructor(most: number, drop: (value: V) => void = () => {}) {
+    this.#most = most;
+    this.#drop = drop;
+  }
+
+  get(key: string, make: () => V): V {
+    const known = this.entries.get(key);
+    if (known !== undefined) {
+      if (key !== this.#last) {
+        this.entries.delete(key);
+        this.entries.set(key, known);
+        this.#last = key;
+      }
+      return known;
+    }
+    const made = make();
+    this.entries.set(key, made);
+    this.#last = key;
+    if (this.entries.size > this.#most) {
+      const [oldest, value] = this.entries.entries().next().value as [string, V];
+      this.entries.delete(oldest);
+      this.#drop(value);
+    }
+    return made;
+  }
+
+  clear(): void {
+    for (const value of this.entries.values()) this.#drop(value);
+    this.entries.clear();
+  }
+}
