@@ -15,3 +15,4 @@ export { dense_gemm_rows, f32_dense_gemm_4, f32_dense_gemm_8 } from "./dense/gem
 export { f32_dense_gemv } from "./dense/gemv";
 export { f32_copy, f32_pad } from "./layout/planes";
 export { f32_transpose } from "./layout/transpose";
+export { is_relaxed } from "./simd";

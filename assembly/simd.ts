@@ -11,6 +11,11 @@ export class Flag {
   static readonly Clamp: i32 = 4;
 }
 
+/** Whether this is the build whose multiply-adds may be fused. */
+export function is_relaxed(): bool {
+  return ASC_FEATURE_RELAXED_SIMD;
+}
+
 export class Simd {
   /** a·b + c; fused where the build may (the relaxed build is not the same bits on every host). */
   @inline static madd(a: v128, b: v128, c: v128): v128 {

@@ -1,7 +1,8 @@
 // npm run bench [-- FILTER] [--json FILE] [--quick]
 //
-// Suites: `kernels` (each row of the manifest), `spmm` (csr over sizes and zeros, against the limit), `ops` (whole calls, csr
+// Suites: `load` (cold start), `kernels` (each row of the manifest), `spmm` (csr over sizes and zeros, against the limit), `ops` (whole calls, csr
 // against dense and plain JavaScript). GF are 10⁹ operations a second on nonzeros; "limit" is the register-only multiply-add.
+import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { type Build, loadKernels } from "../bindings/builds.js";
@@ -180,6 +181,32 @@ async function ops(build: Build): Promise<Line[]> {
   return lines;
 }
 
+/** Import, engine and first result in fresh processes: what a serverless function waits for. */
+function load(): void {
+  if (!"load".includes(filter)) return;
+  const script = `
+    const start = performance.now();
+    const { createEngine } = await import(${JSON.stringify(new URL("../dist/index.js", import.meta.url).href)});
+    const imported = performance.now();
+    const engine = await createEngine();
+    const w = engine.pack(Float32Array.from({ length: 64 * 64 }, (_, i) => (i % 10 ? 0 : 1)), [64, 64]);
+    engine.linear({ data: new Float32Array(64), shape: [1, 64] }, w);
+    console.log(imported - start, performance.now() - imported);`;
+  const runs = Array.from({ length: rounds }, () =>
+    execFileSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8" })
+      .trim()
+      .split(" ")
+      .map(Number),
+  );
+  console.log("\nload, fresh processes (built dist/)");
+  for (const [i, name] of ["import", "createEngine, pack and first linear"].entries()) {
+    const times = runs.map((run) => run[i]).sort((a, b) => a - b);
+    const [min, median] = [times[0], times[times.length >> 1]];
+    rows.push({ suite: "load", build: "auto", name, ms: min, median, spread: median / min - 1 });
+    console.log(`${name.padEnd(46)}${min.toFixed(1)} ms (median ${median.toFixed(1)})`);
+  }
+}
+
 console.log(`${machine.cpu}, Node ${machine.node}, one thread, ${rounds} rounds, ${machine.date}`);
 for (const build of builds) {
   const kernels = (await kernelCases(build)).map((k) => ({ ...k, name: `${k.name} (${k.shape})` }));
@@ -187,4 +214,5 @@ for (const build of builds) {
   await report("spmm", build, await spmm(build));
   await report("ops", build, await ops(build));
 }
+load();
 if (flags.json) writeFileSync(flags.json, JSON.stringify({ ...machine, rounds, rows }, null, 2));

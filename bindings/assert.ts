@@ -27,18 +27,17 @@ export function show(value: unknown): string {
   if (value === null) return "null";
   if (typeof value === "string") return value.length > 40 ? `"${value.slice(0, 40)}…"` : `"${value}"`;
   if (typeof value === "number" || typeof value === "boolean" || typeof value === "undefined") return String(value);
-  if (typeof value === "bigint") return `${value}n`;
+  if (typeof value === "bigint") return "a bigint";
   if (typeof value === "function") return "a function";
   if (typeof value === "symbol") return "a symbol";
   if (Array.isArray(value)) {
-    return value.length > 8
-      ? `an array of ${value.length}`
-      : `[${value.map((v) => (typeof v === "object" && v ? "…" : String(v))).join(", ")}]`;
+    if (value.length > 8) return `an array of ${value.length}`;
+    return `[${value.map((v) => (typeof v === "object" && v !== null ? "…" : show(v))).join(", ")}]`;
   }
   if (ArrayBuffer.isView(value) && "length" in value) return `${value.constructor.name}(${value.length})`;
-  return value.constructor?.name
-    ? `${/^[AEIOU]/.test(value.constructor.name) ? "an" : "a"} ${value.constructor.name}`
-    : "an object";
+  const kind = value.constructor?.name;
+  if (typeof kind !== "string" || kind === "" || kind.length > 40) return "an object";
+  return `${/^[AEIOU]/.test(kind) ? "an" : "a"} ${kind}`;
 }
 
 /** An integer in `min..max`. Both bounds are inclusive. */
@@ -55,8 +54,9 @@ export function integer(name: string, value: unknown, min: number, max = 2 ** 31
   return value;
 }
 
-/** One of a closed set of names. */
-export function oneOf<T extends string>(name: string, value: unknown, names: readonly T[]): T {
+/** One of a closed set of names, or `otherwise` when the option was not given. */
+export function oneOf<T extends string>(name: string, value: unknown, names: readonly T[], otherwise?: T): T {
+  if (value === undefined && otherwise !== undefined) return otherwise;
   if (typeof value !== "string") fail("ERR_TYPE", name, `one of ${names.join(", ")}`, value);
   if (!names.includes(value as T)) fail("ERR_VALUE", name, `one of ${names.join(", ")}`, value);
   return value as T;
@@ -82,15 +82,17 @@ export function sizeOf(name: string, shape: unknown, rank?: number): number {
   }
   if (rank !== undefined && shape.length !== rank) fail("ERR_SHAPE", name, `${rank} dimensions`, shape);
   let size = 1;
+  let most = 1;
   for (let i = 0; i < shape.length; i++) {
     const d = shape[i];
     if (typeof d !== "number") fail("ERR_TYPE", name, "numbers as dimensions", d, ` at ${i}`);
     if (!Number.isInteger(d) || d < 0)
       fail("ERR_SHAPE", name, "dimensions that are integers of at least 0", d, ` at ${i}`);
     size *= d;
+    most *= Math.max(d, 1);
   }
-  // A zero dimension hides how large the others are; nothing is allocated for it, so that is harmless.
-  if (size > MAX_ELEMENTS) fail("ERR_SHAPE", name, `at most ${MAX_ELEMENTS} elements`, size);
+  // A zero dimension must not hide how large the others are.
+  if (most > MAX_ELEMENTS) fail("ERR_SHAPE", name, `at most ${MAX_ELEMENTS} elements`, shape);
   return size;
 }
 

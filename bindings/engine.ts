@@ -6,7 +6,7 @@ import type { BinaryOptions, ElementwiseOptions } from "./ops/elementwise.js";
 import * as elementwise from "./ops/elementwise.js";
 import { type LinearOptions, linear, planLinear } from "./ops/linear.js";
 import { type MatmulOptions, matmul, planMatmul } from "./ops/matmul.js";
-import { input, type TensorLike, weight } from "./ops/operands.js";
+import { input, own, type TensorLike, weight } from "./ops/operands.js";
 import {
   type AvgPoolOptions,
   avgPool2d,
@@ -113,8 +113,8 @@ export class Engine {
    */
   tensor(data: Float32Array, shape: readonly number[]): Tensor {
     const size = sizeOf("shape", shape);
-    floats("data", data, size);
-    return this.produce([...shape], undefined, [], (y) => y.data.set(data));
+    const values = own(this, floats("data", data, size));
+    return this.produce([...shape], undefined, [], (y) => y.data.set(values));
   }
 
   /**
@@ -291,12 +291,16 @@ export class Engine {
     write: (y: Tensor, scratch: number[]) => void,
   ): Tensor {
     const size = sizeOf("result", shape as number[]);
-    const y = out ?? new Tensor(this, shape, size, { ptr: this.memory.alloc(size * 4), owners: 0 });
+    const { memory } = this;
+    const blocks = memory.working(out ? undefined : size * 4, scratch);
+    const y = out ?? new Tensor(this, shape, size, { ptr: blocks.ptr, owners: 0 });
     try {
-      write(y, this.memory.scratch(...scratch));
+      write(y, blocks.scratch);
     } catch (error) {
       if (!out) y.dispose();
       throw error;
+    } finally {
+      memory.rest();
     }
     return y;
   }
@@ -339,5 +343,9 @@ export async function createEngine(o?: EngineOptions): Promise<Engine> {
   const build = chooseBuild(simd);
   if (maxMemory !== undefined) integer("maxMemory", maxMemory, 65536, 2 ** 32);
   const memory = new Memory(maxMemory);
-  return new Engine(build, await loadKernels(build, await wasm, memory.wasm), memory);
+  const kernels = await loadKernels(build, await wasm, memory.wasm);
+  // A host's own module decides what runs, unless another build was asked for.
+  const loaded: Build = kernels.is_relaxed() ? "relaxed" : "simd128";
+  if (simd !== "auto" && loaded !== simd) fail("ERR_VALUE", "wasm", `the ${simd} build`, loaded);
+  return new Engine(loaded, kernels, memory);
 }

@@ -22,6 +22,8 @@ export class Memory {
   readonly #live = new Map<number, number>();
   #scratch = { ptr: 0, size: 0 };
   #inUse = 0;
+  /** Whether an operation holds the scratch. */
+  #working = false;
   #f32 = new Float32Array(0);
   #u32 = new Uint32Array(0);
   #u16 = new Uint16Array(0);
@@ -71,6 +73,9 @@ export class Memory {
    * @throws RangeError `ERR_MEMORY`, and nothing has changed.
    */
   alloc(bytes: number): number {
+    // What operations worked in is not worth an error, nor growing for.
+    if (!this.#working && !this.#fits([bytes], false)) this.#dropScratch();
+    if (!this.#fits([bytes], true)) this.#refuse(bytes);
     const ptr = this.#take(bytes);
     this.#inUse += this.#live.get(ptr) as number;
     return ptr;
@@ -81,22 +86,68 @@ export class Memory {
     this.#give(ptr);
   }
 
-  /** One pointer for each size, valid until the next call. The block grows and stays: operations follow one another. */
-  scratch(...sizes: number[]): number[] {
+  /**
+   * What an operation works in: a block for its result, unless it has one, and a scratch pointer for each size, which are
+   * its own until {@link rest}. The scratch is one block that stays: operations follow one another.
+   * @throws RangeError `ERR_MEMORY`; then there is neither, and memory has not grown
+   */
+  working(result: number | undefined, sizes: readonly number[]): { ptr: number; scratch: number[] } {
     let total = 0;
     for (const size of sizes) total += up(size + TAIL, ALIGN);
-    if (total > this.#scratch.size) {
-      if (this.#scratch.size) this.#give(this.#scratch.ptr);
-      this.#scratch = { ptr: 0, size: 0 };
-      const ptr = this.#take(total);
-      this.#scratch = { ptr, size: total };
+    const blocks = result === undefined ? [] : [result];
+    if (total > this.#scratch.size || !this.#fits(blocks, false)) {
+      this.#dropScratch();
+      blocks.push(total);
+      if (!this.#fits(blocks, true)) this.#refuse(total + (result ?? 0));
     }
+    const ptr = result === undefined ? 0 : this.alloc(result);
+    if (total > this.#scratch.size) this.#scratch = { ptr: this.#take(total), size: total };
+    this.#working = true;
     let at = this.#scratch.ptr;
-    return sizes.map((size) => {
-      const ptr = at;
+    const scratch = sizes.map((size) => {
+      const here = at;
       at += up(size + TAIL, ALIGN);
-      return ptr;
+      return here;
     });
+    return { ptr, scratch };
+  }
+
+  /** Ends an operation. */
+  rest(): void {
+    this.#working = false;
+  }
+
+  #dropScratch(): void {
+    if (this.#scratch.size) this.#give(this.#scratch.ptr);
+    this.#scratch = { ptr: 0, size: 0 };
+  }
+
+  /** Whether blocks of these sizes would all find a place, by growing if that is allowed. */
+  #fits(blocks: readonly number[], growing: boolean): boolean {
+    if (blocks.length === 1) {
+      const size = up(blocks[0] + TAIL, ALIGN);
+      if (this.#free.some((block) => block.size >= size)) return true;
+      if (!growing) return false;
+    }
+    const left = this.#free.map(({ size }) => size);
+    const last = this.#free.at(-1);
+    const open = last !== undefined && last.ptr + last.size === this.reserved - GUARD;
+    let grow = 0;
+    for (const bytes of blocks) {
+      const size = up(bytes + TAIL, ALIGN);
+      const i = left.findIndex((free) => free >= size);
+      if (i >= 0) left[i] -= size;
+      else {
+        // Behind the last block, the free end of memory counts.
+        grow += size - (open ? left[left.length - 1] : 0);
+        if (open) left[left.length - 1] = 0;
+      }
+    }
+    return grow === 0 || (growing && up(grow, PAGE) <= this.#max - this.reserved);
+  }
+
+  #refuse(bytes: number): never {
+    return fail("ERR_MEMORY", "maxMemory", `room for ${bytes} more bytes`, this.#max, ` with ${this.#inUse} in use`);
   }
 
   #take(bytes: number): number {
@@ -147,11 +198,7 @@ export class Memory {
     // A quarter more than there is, so that a growing model does not grow the memory tensor by tensor.
     const room = this.#max - this.reserved;
     const bytes = Math.min(Math.max(need, up(this.reserved / 4, PAGE)), room);
-    if (need > room || !this.#tryGrow(bytes)) {
-      if (need > room || !this.#tryGrow(need)) {
-        fail("ERR_MEMORY", "maxMemory", `room for ${size} more bytes`, this.#max, ` with ${this.#inUse} in use`);
-      }
-    }
+    if (need > room || !(this.#tryGrow(bytes) || this.#tryGrow(need))) this.#refuse(size);
     const grown = this.reserved - GUARD - end;
     if (open) open.size += grown;
     else this.#free.push({ ptr: end, size: grown });

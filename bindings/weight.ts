@@ -145,8 +145,8 @@ export class PackedWeight {
   declare [Symbol.dispose]: () => void;
 
   /** @internal */
-  assertLive(): void {
-    if (this.#disposed || this.engine.disposed) fail("ERR_DISPOSED", "w", "a weight that lives", "a disposed one");
+  assertLive(name = "w"): void {
+    if (this.#disposed || this.engine.disposed) fail("ERR_DISPOSED", name, "a weight that lives", "a disposed one");
   }
 
   /** @internal Streams for a product with many columns, by the way W's columns find their inputs. */
@@ -194,7 +194,7 @@ if (Symbol.dispose)
 
 /** Values between the user's order and [out][in][kh][kw]; a fresh array. */
 function reorder(data: Float32Array, shape: readonly number[], layout: WeightLayout, way: "from" | "to"): Float32Array {
-  if (layout === "oi" || layout === "oihw") return data.slice();
+  if (layout === "oi" || layout === "oihw" || data.length === 0) return data.slice();
   const [out, inn, kh = 1, kw = 1] = shape;
   const spots = kh * kw;
   const result = new Float32Array(data.length);
@@ -233,12 +233,10 @@ export function packWeight(engine: Engine, data: unknown, shape: unknown, option
   }
   const size = sizeOf("shape", shape);
   const flat = shape.length === 2;
-  const layout = oneOf(
-    "layout",
-    options.layout ?? (flat ? "oi" : "oihw"),
-    flat ? (["oi", "io"] as const) : (["oihw", "hwio"] as const),
-  );
-  const wish = oneOf("format", options.format ?? "auto", ["auto", "dense", "csr"] as const);
+  const layout: WeightLayout = flat
+    ? oneOf("layout", options.layout, ["oi", "io"], "oi")
+    : oneOf("layout", options.layout, ["oihw", "hwio"], "oihw");
+  const wish = oneOf("format", options.format, ["auto", "dense", "csr"] as const, "auto");
   const ours: number[] =
     layout === "io" ? [shape[1], shape[0]] : layout === "hwio" ? [shape[3], shape[2], shape[0], shape[1]] : [...shape];
   const values = reorder(floats("data", data, size), ours, layout, "from");

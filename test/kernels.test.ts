@@ -1239,6 +1239,7 @@ const keyOf = ({ name, op, format }: Kernel): string => (format ? `${op}/${forma
 const NOT_KERNELS: Record<string, string> = {
   memory: "the engine's own, imported and passed on",
   dense_gemm_rows: "tells formats/dense.ts how many rows of W to interleave; computes nothing",
+  is_relaxed: "tells the engine which build it was given; computes nothing",
 };
 
 test("every row of the manifest has a tester, and every tester a row", () => {

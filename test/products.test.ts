@@ -644,9 +644,9 @@ test("property: convolutions of any kind", async () => {
 });
 
 /** Runs one packed weight through all problems; they differ in all but the weight. */
-function checkOne(engine: Engine, problems: Problem[], pack: (p: Problem) => PackedWeight): void {
+function checkOne(engine: Engine, problems: Problem[], w: PackedWeight): void {
   for (const p of problems) {
-    const y = p.call(engine, p.x, pack(p), {});
+    const y = p.call(engine, p.x, w, {});
     assert.equal([...y.shape], p.shape);
     close(y.data, expected(p, ENDINGS[0]), `${engine.simd} ${p.label}, one of ${problems.length} with one weight`);
     y.dispose();
@@ -681,15 +681,20 @@ test("property: one weight serves shapes and options in any order", async () => 
       checkOne(
         engine,
         order.map(([i]) => convs[i]),
-        () => filters,
+        filters,
       );
 
+      // [7, 10] as it is, and as the right operand of x · W.
       const flat = values(7 * 10, zeros, rnd);
-      const oi = engine.pack(flat, [7, 10], { format: f });
-      const io = engine.pack(transpose(flat, 7, 10), [10, 7], { format: f });
-      const products = order.map(([rows, call]) => matrixProblem(call, rows + 1, 10, 7, zeros, rnd, flat));
-      checkOne(engine, products, (p) => (p.w.shape[0] === 7 ? oi : io));
-      for (const w of [filters, oi, io]) w.dispose();
+      const matrix = engine.pack(flat, [7, 10], { format: f });
+      const products = order.map(([rows, call]) =>
+        call === "right"
+          ? matrixProblem(call, rows + 1, 7, 10, zeros, rnd, transpose(flat, 7, 10))
+          : matrixProblem(call, rows + 1, 10, 7, zeros, rnd, flat),
+      );
+      checkOne(engine, products, matrix);
+      filters.dispose();
+      matrix.dispose();
       assert.is(engine.stats().bytesInUse, 0);
     });
     fc.assert(property, { seed, numRuns: 25 });
@@ -798,6 +803,21 @@ test("csr: poisoned x spoils exactly the outputs that use it", async () => {
       const { stride, padding, groups } = conv as Conv;
       const y = engine.conv2d({ data: x, shape: [s.n, s.c, s.h, s.w] }, packed, { stride, padding, groups });
       close(y.data, convOracle(x, w, s), `${engine.simd} ${JSON.stringify(conv)}`);
+    }
+  });
+});
+
+test("csr: what an earlier call left in scratch memory does not reach y", async () => {
+  // Rows of unlike length: the lanes of the shorter ones read the place behind x.
+  const rnd = random(seed + 9);
+  await onEachBuild((engine) => {
+    for (const k of [1, 5, 8, 63, 64, 16381]) {
+      const w = values(7 * k, 0.5, rnd).map((v, i) => (i % 3 ? v : 0));
+      const packed = engine.pack(w, [7, k], { format: "csr" });
+      const x = values(k, 0, rnd);
+      const dirt = new Float32Array(2 * k + 64).fill(NaN);
+      engine.relu({ data: dirt, shape: [dirt.length] }).dispose();
+      close(engine.linear({ data: x, shape: [k] }, packed).data, linearOracle(x, w, 1, k, 7), `${engine.simd} k ${k}`);
     }
   });
 });

@@ -57,7 +57,7 @@ class Pool {
         for (let p = after; p < end; p += 16) v128.store(p, none);
         // One float a pixel: four outputs at once, if they step by one or two and all divide by the same count.
         if (inner == 1 && sw < 3 && (most || countPad)) {
-          const all = f32x4.splat(1 / <f32>(kh * kw));
+          const all = f32x4.splat(1 / (<f32>kh * <f32>kw));
           let p = line;
           for (let n = ow; n > 0; n -= 4, p += step << 2) {
             let a = none;
@@ -77,7 +77,7 @@ class Pool {
           let scale: f32 = 1;
           if (!most) {
             const inside = (min(c0 + kw, w) - max(c0, 0)) * (r1 - r0);
-            scale = 1 / <f32>(countPad ? kh * kw : inside);
+            scale = 1 / (countPad ? <f32>kh * <f32>kw : <f32>inside);
           }
           let p = line + <usize>j * step;
           for (let n = inner; n > 0; n -= 4, p += 16) {

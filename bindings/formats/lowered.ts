@@ -40,4 +40,4 @@ export function lower(memory: Memory, bytes: number, write: (ptr: number) => Pas
 }
 
 /** Next multiple of 16 bytes: where a stream of vectors may start. */
-export const align16 = (n: number): number => (n + 15) & ~15;
+export const align16 = (n: number): number => Math.ceil(n / 16) * 16; // no bit operations: addresses reach 4 GiB

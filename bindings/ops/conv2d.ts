@@ -225,7 +225,7 @@ export function planPointwise(engine: Engine, w: PackedWeight, n: number): ConvP
 function checked(x: Input, w: PackedWeight, o: Conv2dOptions) {
   if (w.shape.length !== 4) fail("ERR_SHAPE", "w", "4 dimensions [out, in / groups, kh, kw]", w.shape);
   const image = images("x", x.shape, o.layout);
-  const groups = integer("groups", o.groups ?? 1, 1);
+  const groups = o.groups === undefined ? 1 : integer("groups", o.groups, 1);
   const [features, perGroup, kh, kw] = w.shape;
   if (kh < 1 || kw < 1) fail("ERR_SHAPE", "w", "a kernel of at least 1 × 1", w.shape);
   if (perGroup * groups !== image.c) {
@@ -284,7 +284,6 @@ export function convolve(
   const pixels = image.h * image.w;
   const outputs = oh * ow;
   const some = n > 0 && outputs > 0 && features > 0;
-  const lowered = !some ? undefined : depthwise ? w.depthwiseStreams(plan.key, map.taps) : w.streams(plan.key, map);
   // A strip may write where it stands if there is no junk to drop and no vector reaches into the next row.
   const direct = !nhwc && (depthwise || runs > 1 || (pitch === ow && outputs % 4 === 0));
   const flat = depthwise ? outputs * 4 : Math.ceil(columns / 4) * 16;
@@ -298,7 +297,8 @@ export function convolve(
     direct ? 0 : features * flat,
   ];
   return engine.produce(shape, f.out, some ? scratch : [], (y, ptrs) => {
-    if (!lowered) return;
+    if (!some) return;
+    const lowered = depthwise ? w.depthwiseStreams(plan.key, map.taps) : w.streams(plan.key, map);
     const from = place(engine, x, ptrs[0]);
     const bias = f.bias ? place(engine, f.bias, ptrs[1]) : 0;
     const [, , , turned, planes, flatAt] = ptrs;

@@ -107,7 +107,6 @@ function inPanels(
   transposed: boolean,
 ): Tensor {
   const { f32_transpose: transpose } = engine.kernels;
-  const lowered = all.length ? w.streams("panel", PANEL_MAP, transposed) : undefined;
   const group = Math.max(1, Math.min(all.length, Math.floor(GROUP / ((k + m) * PITCH))));
   const bytes = all.length ? [group * k * PITCH, group * m * PITCH] : [0, 0];
   return engine.produce(
@@ -115,7 +114,8 @@ function inPanels(
     f.out,
     [placeBytes(x), placeBytes(f.bias), placeBytes(f.residual), ...bytes],
     (y, ptrs) => {
-      if (!lowered) return;
+      if (all.length === 0) return;
+      const lowered = w.streams("panel", PANEL_MAP, transposed);
       const from = place(engine, x, ptrs[0]);
       const bias = f.bias ? place(engine, f.bias, ptrs[1]) : 0;
       const residual = f.residual ? place(engine, f.residual, ptrs[2]) : 0;

@@ -50,14 +50,18 @@ export function input(engine: Engine, name: string, value: unknown): Input {
   }
   const shape = "shape" in value ? value.shape : (value as { dims: unknown }).dims;
   const size = sizeOf(`${name}.shape`, shape);
-  return { shape: [...(shape as number[])], size, data: floats(`${name}.data`, value.data, size) };
+  return { shape: [...(shape as number[])], size, data: own(engine, floats(`${name}.data`, value.data, size)) };
 }
+
+/** The values themselves: a view of the engine's memory would be gone when the call makes that grow. */
+export const own = (engine: Engine, data: Float32Array): Float32Array =>
+  data.buffer === engine.memory.wasm.buffer ? data.slice() : data;
 
 /** A weight of this engine, alive. */
 export function weight(engine: Engine, name: string, value: unknown): PackedWeight {
   if (!(value instanceof PackedWeight)) fail("ERR_TYPE", name, "a packed weight (engine.pack)", value);
   if (value.engine !== engine) fail("ERR_ENGINE", name, "a weight of this engine", "one of another engine");
-  value.assertLive();
+  value.assertLive(name);
   return value;
 }
 
@@ -123,7 +127,7 @@ export function fused(engine: Engine, o: FusedOptions, shape: readonly number[],
   if (o.bias !== undefined) {
     bias =
       o.bias instanceof Float32Array
-        ? { shape: [o.bias.length], size: o.bias.length, data: o.bias }
+        ? { shape: [o.bias.length], size: o.bias.length, data: own(engine, o.bias) }
         : input(engine, "bias", o.bias);
     if (bias.size !== features) fail("ERR_LENGTH", "bias", `${features} elements, one for each output`, bias.size);
   }

@@ -30,6 +30,7 @@ const KEYS = ["kernel", "stride", "padding", "layout", "out"] as const;
 function pool2d(engine: Engine, kernel: "f32_max_pool" | "f32_avg_pool", xIn: unknown, o: AvgPoolOptions): Tensor {
   const x = input(engine, "x", xIn);
   const image = images("x", x.shape, o.layout);
+  if (image.h * image.w === 0) fail("ERR_SHAPE", "x", "at least one pixel", x.shape);
   const [kh, kw] = pair("kernel", o.kernel, 1);
   const { sh, sw, top, left, bottom, right, oh, ow } = slide(image, [kh, kw], o, [kh, kw]);
   if (Math.max(top, bottom) >= kh || Math.max(left, right) >= kw) {

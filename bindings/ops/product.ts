@@ -96,14 +96,14 @@ export function vectorProduct(
   transposed: boolean,
 ): Tensor {
   const { memory } = engine;
-  const lowered = w.vectorStreams(transposed);
   const run = engine.kernels[kernel.name];
-  const parts = lowered.passes.length > 1;
+  const parts = w.format === "csr" && k > SPMV_COLUMNS;
   return engine.produce(
     shape,
     fused.out,
     [placeBytes(x), placeBytes(fused.bias), parts ? SPMV_COLUMNS * 4 : 0],
     (y, [xs, bs, part]) => {
+      const lowered = w.vectorStreams(transposed);
       if (fused.residual) copyInto(engine, fused.residual, y.ptr);
       const bias = fused.bias ? place(engine, fused.bias, bs) : 0;
       const from = place(engine, x, xs);

@@ -38,7 +38,7 @@ export interface Window {
 }
 
 export function images(name: string, shape: readonly number[], layout: unknown): Images {
-  const nhwc = oneOf("layout", layout ?? "nchw", ["nchw", "nhwc"] as const) === "nhwc";
+  const nhwc = oneOf("layout", layout, ["nchw", "nhwc"], "nchw") === "nhwc";
   if (shape.length !== 4) fail("ERR_SHAPE", name, `4 dimensions (${nhwc ? "nhwc" : "nchw"})`, shape);
   const [n, a, b, d] = shape;
   return nhwc ? { n, h: a, w: b, c: d, nhwc } : { n, c: a, h: b, w: d, nhwc };
