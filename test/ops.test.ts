@@ -584,6 +584,8 @@ for (const [op, f, ulps] of UNARY) {
       // Below 2⁻¹²⁶ the results may be flushed to zero.
       const bound = y.map((v) => (Number.isFinite(v) ? ulps * ulp(v) : 0));
       check(engine, op, { data: x, shape: [x.length] }, { y, bound }, [x.length], (t, out) => engine[op](t, { out }));
+      if (op === "tanh")
+        sameBits(engine.tanh({ data: new Float32Array([0, -0]), shape: [2] }).data, new Float32Array([0, -0]), "signs");
     }));
 
   test(`${op}: all sizes and shapes, in place`, () =>
