@@ -58,7 +58,10 @@ export async function loadKernels(build: Build, source: unknown, memory: WebAsse
     fail("ERR_TYPE", "wasm", "bytes, a WebAssembly.Module or a Response", source);
   }
   const imports = { env: { memory } };
-  const wasm = source ?? decode(BUILDS[build]);
+  const wasm =
+    source instanceof DataView
+      ? source.buffer.slice(source.byteOffset, source.byteOffset + source.byteLength)
+      : (source ?? decode(BUILDS[build]));
   let kernels: Record<string, KernelFunction> | undefined;
   let reason = "other exports";
   try {

@@ -1,5 +1,6 @@
 import { fail, floats, integer, oneOf, options, sizeOf } from "./assert.js";
 import { type Build, chooseBuild, type KernelFunction, loadKernels, type WasmSource } from "./builds.js";
+import type { Lowered } from "./formats/lowered.js";
 import { Memory } from "./memory.js";
 import { type Conv2dOptions, conv2d, planConv2d } from "./ops/conv2d.js";
 import type { BinaryOptions, ElementwiseOptions } from "./ops/elementwise.js";
@@ -54,6 +55,14 @@ export interface Explanation {
 /** What the engine frees when its last owner is gone. */
 type Resource = { ptr: number; owners: number } | Map<string, { ptr: number }>;
 
+/**
+ * Frees what the user forgot. One registry for all engines: V8 (11 and 13) runs no finalizer of the process any more once a
+ * registry dies with callbacks due.
+ */
+const forgotten = new FinalizationRegistry<{ engine: Engine; resource: Resource; kind: "tensors" | "weights" }>(
+  ({ engine, resource, kind }) => engine.drop(resource, kind),
+);
+
 /** Kernels, their memory, and all operations. Made by {@link createEngine}; every call is synchronous. */
 export class Engine {
   /** The build that runs. */
@@ -63,7 +72,6 @@ export class Engine {
   #kernels: Record<string, KernelFunction> | undefined;
   #memory: Memory | undefined;
   #counts = { tensors: 0, weights: 0 };
-  readonly #forgotten: FinalizationRegistry<{ resource: Resource; kind: "tensors" | "weights" }>;
 
   /** @internal Use {@link createEngine}. */
   constructor(simd: Build, kernels: Record<string, KernelFunction>, memory: Memory) {
@@ -71,7 +79,6 @@ export class Engine {
     this.#kernels = kernels;
     this.#memory = memory;
     this.blockRows = kernels.dense_gemm_rows();
-    this.#forgotten = new FinalizationRegistry(({ resource, kind }) => this.#drop(resource, kind));
   }
 
   /** @internal */
@@ -305,19 +312,40 @@ export class Engine {
     return y;
   }
 
+  /** @internal As `produce`, for a product: W's streams are made first, and not kept when there is no room for the rest. */
+  produceWith(
+    w: PackedWeight,
+    streams: () => Lowered,
+    shape: readonly number[],
+    out: Tensor | undefined,
+    scratch: number[],
+    write: (y: Tensor, scratch: number[], lowered: Lowered) => void,
+  ): Tensor {
+    const before = this.memory.inUse;
+    const lowered = streams();
+    const made = this.memory.inUse !== before;
+    try {
+      return this.produce(shape, out, scratch, (y, ptrs) => write(y, ptrs, lowered));
+    } catch (error) {
+      if (made) w.undoStreams();
+      throw error;
+    }
+  }
+
   /** @internal Counts an owner and frees what it owns when it is forgotten. */
   adopt(owner: Tensor | PackedWeight, resource: Resource, kind: "tensors" | "weights"): void {
     this.#counts[kind]++;
-    this.#forgotten.register(owner, { resource, kind }, owner);
+    forgotten.register(owner, { engine: this, resource, kind }, owner);
   }
 
   /** @internal */
   release(owner: Tensor | PackedWeight, resource: Resource, kind: "tensors" | "weights"): void {
-    this.#forgotten.unregister(owner);
-    this.#drop(resource, kind);
+    forgotten.unregister(owner);
+    this.drop(resource, kind);
   }
 
-  #drop(resource: Resource, kind: "tensors" | "weights"): void {
+  /** @internal Frees what lost an owner. */
+  drop(resource: Resource, kind: "tensors" | "weights"): void {
     if (!this.#memory) return;
     this.#counts[kind]--;
     if (resource instanceof Map) for (const { ptr } of resource.values()) this.#memory.free(ptr);

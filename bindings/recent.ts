@@ -33,6 +33,14 @@ export class Recent<V> {
     return made;
   }
 
+  /** Takes the newest back. */
+  undo(): void {
+    const made = this.entries.get(this.#last);
+    if (made === undefined) return;
+    this.entries.delete(this.#last);
+    this.#drop(made);
+  }
+
   clear(): void {
     for (const value of this.entries.values()) this.#drop(value);
     this.entries.clear();

@@ -44,8 +44,6 @@ export class PackedWeight {
   /** `[out, in]` or `[out, in / groups, kh, kw]`, whatever the layout of the data was. */
   readonly shape: readonly number[];
   readonly format: Format;
-  /** Stored nonzeros. */
-  readonly nnz: number;
   readonly #layout: WeightLayout;
   readonly #matrix: Matrix;
   #transposed: Matrix | undefined;
@@ -61,13 +59,17 @@ export class PackedWeight {
     this.engine = engine;
     this.shape = shape;
     this.format = matrix.format;
-    this.nnz = why.nnz;
     this.#matrix = matrix;
     this.#layout = layout;
     this.#explanation = why;
     const { memory } = engine;
     this.#streams = new Recent(KEPT_PLANS, ({ ptr }) => memory.free(ptr));
     engine.adopt(this, this.#streams.entries, "weights");
+  }
+
+  /** Nonzeros. */
+  get nnz(): number {
+    return this.#explanation.nnz;
   }
 
   /** nnz over the number of elements; 0 for an empty weight. */
@@ -93,7 +95,8 @@ export class PackedWeight {
   }
 
   /**
-   * New numbers on the same zeros, in the order the weight was packed from. A stored weight may become 0 and stays stored.
+   * New numbers on the same zeros, in the order the weight was packed from. A stored weight may become 0 and stays stored; a
+   * dense weight stores every place, so it takes any numbers.
    * @throws RangeError `ERR_LENGTH`; `ERR_VALUE` for a nonzero where the pattern has none, and nothing has changed
    */
   update(values: Float32Array): void {
@@ -105,8 +108,13 @@ export class PackedWeight {
       this.shape.reduce((a, b) => a * b, 1),
     );
     const ordered = reorder(values, this.shape, this.#layout, "from");
-    if (m.format === "dense") m.dense.data.set(ordered);
-    else {
+    if (m.format === "dense") {
+      // Every place of a dense weight is stored, whatever number is in it.
+      m.dense.data.set(ordered);
+      const nnz = ordered.reduce((n, v) => n + (v === 0 ? 0 : 1), 0);
+      this.#explanation.nnz = nnz;
+      this.#explanation.density = ordered.length ? nnz / ordered.length : 0;
+    } else {
       const { rows, cols, indptr, indices, data } = m.csr;
       const next = new Float32Array(data.length);
       for (let r = 0, n = 0; r < rows; r++) {
@@ -131,7 +139,7 @@ export class PackedWeight {
 
   /** Why the weight is stored as it is, and what else there was. */
   explain(): WeightExplanation {
-    return this.#explanation;
+    return structuredClone(this.#explanation);
   }
 
   /** Gives the memory back. A second call does nothing. */
@@ -147,6 +155,11 @@ export class PackedWeight {
   /** @internal */
   assertLive(name = "w"): void {
     if (this.#disposed || this.engine.disposed) fail("ERR_DISPOSED", name, "a weight that lives", "a disposed one");
+  }
+
+  /** @internal Takes back the streams made last: the operation that wanted them has no room. */
+  undoStreams(): void {
+    this.#streams.undo();
   }
 
   /** @internal Streams for a product with many columns, by the way W's columns find their inputs. */

@@ -95,7 +95,7 @@ const collecting = collect ? test : test.skip;
 
 /** Collects until the engine holds what is wanted; the finalizers take their time, more so on a busy machine. */
 async function settles(engine: Engine, wanted: ReturnType<typeof held>): Promise<void> {
-  const deadline = performance.now() + 5000;
+  const deadline = performance.now() + 3000;
   while (JSON.stringify(held(engine)) !== JSON.stringify(wanted) && performance.now() < deadline) {
     (collect as () => void)();
     await sleep(5);

@@ -100,6 +100,22 @@ function makePlan(engine: Engine, w: PackedWeight, image: Images, win: Window, g
   const [features, perGroup] = w.shape;
   const depthwise = w.format === "dense" && perGroup === 1 && groups > 1;
   const copied = sh > 1 || sw > 1 || top + left + win.bottom + win.right > 0;
+  const work = {
+    m: features,
+    k: perGroup * kh * kw,
+    nnz: w.format === "dense" ? features * perGroup * kh * kw : w.nnz,
+  };
+  const cut = (columns: number) => (columns && features ? cutColumns(columns, work, engine.simd, w.format) : []);
+  const cost = (cuts: ConvPlan["cuts"]) => costOf(cuts, work, engine.simd);
+  const flatColumns = (pitch: number) => (oh && ow ? (oh - 1) * pitch + ow : 0);
+  // Row by row there is no junk, and strips write where the result stands; but each row has narrow strips of its own.
+  // Not for dense weights: a call walks all of them, which only a long run of strips pays for.
+  const byRow = (pitch: number) =>
+    !image.nhwc &&
+    w.format !== "dense" &&
+    pitch !== ow &&
+    ow % 4 === 0 &&
+    oh * cost(cut(ow)) < cost(cut(flatColumns(pitch))) + features * oh * ow * CROP;
   const taps: number[] = [];
   let phases: Phase[] = [];
   let pitch = image.w;
@@ -124,6 +140,8 @@ function makePlan(engine: Engine, w: PackedWeight, image: Images, win: Window, g
     }
     // Rows of outputs never overlap: a residual may differ where the inputs are the same zeros.
     pitch = Math.max(1, ow, held - shared);
+    // Rows that start on a vector: fewer loads cross a cache line (3x3, 56², 64→64: 1.08 to 1.10 times as fast; 28²: 1.02).
+    if (byRow(pitch)) pitch = Math.ceil(pitch / 4) * 4;
     phases = found.map(({ down, across }) => ({
       rows: across.count ? down.count : 0,
       cols: across.count,
@@ -144,11 +162,6 @@ function makePlan(engine: Engine, w: PackedWeight, image: Images, win: Window, g
   } else {
     for (let ky = 0; ky < kh; ky++) for (let kx = 0; kx < kw; kx++) taps.push((ky * dh * image.w + kx * dw) * 4);
   }
-  const work = {
-    m: features,
-    k: perGroup * kh * kw,
-    nnz: w.format === "dense" ? features * perGroup * kh * kw : w.nnz,
-  };
   // A strip touches so much of each channel: kh rows of it, and part of a cache line before or after.
   const touched = kh * (PANEL * 4 + 64);
   const map: InputMap = {
@@ -158,18 +171,9 @@ function makePlan(engine: Engine, w: PackedWeight, image: Images, win: Window, g
     groupStride: perGroup * plane,
     channelsPerBlock: Math.max(1, Math.floor(L1_SHARE / touched)),
   };
-  const flat = oh && ow ? (oh - 1) * pitch + ow : 0;
-  const cut = (columns: number) => (columns && features ? cutColumns(columns, work, engine.simd, w.format) : []);
-  let [cuts, columns, runs] = [cut(flat), flat, 1];
-  if (depthwise) cuts = [{ kernel: KERNELS.find((k) => k.op === "depthwise") as Kernel, strips: 1 }];
-  else if (!image.nhwc && w.format !== "dense" && pitch !== ow && ow % 4 === 0) {
-    // Row by row there is no junk, and strips write where the result stands; but each row has narrow strips of its own.
-    // Not for dense weights: a call walks all of them, which only a long run of strips pays for.
-    const row = cut(ow);
-    if (oh * costOf(row, work, engine.simd) < costOf(cuts, work, engine.simd) + features * oh * ow * CROP) {
-      [cuts, columns, runs] = [row, ow, oh];
-    }
-  }
+  const runs = byRow(pitch) ? oh : 1;
+  const columns = runs > 1 ? ow : flatColumns(pitch);
+  const cuts = depthwise ? [{ kernel: KERNELS.find((k) => k.op === "depthwise") as Kernel, strips: 1 }] : cut(columns);
   const strips: Strips[] = [];
   for (let r = 0; r < runs; r++) {
     let column = 0;
@@ -283,7 +287,6 @@ export function convolve(
   } = plan;
   const pixels = image.h * image.w;
   const outputs = oh * ow;
-  const some = n > 0 && outputs > 0 && features > 0;
   // A strip may write where it stands if there is no junk to drop and no vector reaches into the next row.
   const direct = !nhwc && (depthwise || runs > 1 || (pitch === ow && outputs % 4 === 0));
   const flat = depthwise ? outputs * 4 : Math.ceil(columns / 4) * 16;
@@ -296,9 +299,9 @@ export function convolve(
     padded ? padded + pitch * 4 + 12 : 0,
     direct ? 0 : features * flat,
   ];
-  return engine.produce(shape, f.out, some ? scratch : [], (y, ptrs) => {
-    if (!some) return;
-    const lowered = depthwise ? w.depthwiseStreams(plan.key, map.taps) : w.streams(plan.key, map);
+  if (n === 0 || outputs === 0 || features === 0) return engine.produce(shape, f.out, [], () => {});
+  const streams = () => (depthwise ? w.depthwiseStreams(plan.key, map.taps) : w.streams(plan.key, map));
+  return engine.produceWith(w, streams, shape, f.out, scratch, (y, ptrs, lowered) => {
     const from = place(engine, x, ptrs[0]);
     const bias = f.bias ? place(engine, f.bias, ptrs[1]) : 0;
     const [, , , turned, planes, flatAt] = ptrs;

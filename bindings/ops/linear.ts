@@ -108,14 +108,14 @@ function inPanels(
 ): Tensor {
   const { f32_transpose: transpose } = engine.kernels;
   const group = Math.max(1, Math.min(all.length, Math.floor(GROUP / ((k + m) * PITCH))));
-  const bytes = all.length ? [group * k * PITCH, group * m * PITCH] : [0, 0];
-  return engine.produce(
+  if (all.length === 0) return engine.produce(shape, f.out, [], () => {});
+  return engine.produceWith(
+    w,
+    () => w.streams("panel", PANEL_MAP, transposed),
     shape,
     f.out,
-    [placeBytes(x), placeBytes(f.bias), placeBytes(f.residual), ...bytes],
-    (y, ptrs) => {
-      if (all.length === 0) return;
-      const lowered = w.streams("panel", PANEL_MAP, transposed);
+    [placeBytes(x), placeBytes(f.bias), placeBytes(f.residual), group * k * PITCH, group * m * PITCH],
+    (y, ptrs, lowered) => {
       const from = place(engine, x, ptrs[0]);
       const bias = f.bias ? place(engine, f.bias, ptrs[1]) : 0;
       const residual = f.residual ? place(engine, f.residual, ptrs[2]) : 0;

@@ -98,12 +98,13 @@ export function vectorProduct(
   const { memory } = engine;
   const run = engine.kernels[kernel.name];
   const parts = w.format === "csr" && k > SPMV_COLUMNS;
-  return engine.produce(
+  return engine.produceWith(
+    w,
+    () => w.vectorStreams(transposed),
     shape,
     fused.out,
     [placeBytes(x), placeBytes(fused.bias), parts ? SPMV_COLUMNS * 4 : 0],
-    (y, [xs, bs, part]) => {
-      const lowered = w.vectorStreams(transposed);
+    (y, [xs, bs, part], lowered) => {
       if (fused.residual) copyInto(engine, fused.residual, y.ptr);
       const bias = fused.bias ? place(engine, fused.bias, bs) : 0;
       const from = place(engine, x, xs);
