@@ -27,7 +27,7 @@ export function show(value: unknown): string {
   if (value === null) return "null";
   if (typeof value === "string") return value.length > 40 ? `"${value.slice(0, 40)}…"` : `"${value}"`;
   if (typeof value === "number" || typeof value === "boolean" || typeof value === "undefined") return String(value);
-  if (typeof value === "bigint") return "a bigint";
+  if (typeof value === "bigint") return value < 2n ** 64n && value > -(2n ** 64n) ? `${value}n` : "a large bigint";
   if (typeof value === "function") return "a function";
   if (typeof value === "symbol") return "a symbol";
   if (Array.isArray(value)) {

@@ -31,7 +31,8 @@ class Tile {
       let e: usize = entries;
       for (let record: usize = records; record < end; record += 8) {
         const row: usize = load<u32>(record);
-        let n = load<u32>(record, 4);
+        const n = load<u32>(record, 4);
+        const rowEnd = e + (n << 3);
         const out = y + row * yStride;
         let a0 = zero,
           a1 = zero,
@@ -79,9 +80,8 @@ class Tile {
             if (V > 6) a6 = Simd.madd(v128.load(q, 96), v, Simd.madd(v128.load(p, 96), w, a6));
             if (V > 7) a7 = Simd.madd(v128.load(q, 112), v, Simd.madd(v128.load(p, 112), w, a7));
           }
-          n &= 1;
         }
-        for (; n > 0; --n) {
+        for (; e < rowEnd; e += 8) {
           const w = v128.load32_splat(e);
           const p = x + load<u32>(e, 4);
           a0 = Simd.madd(v128.load(p), w, a0);
@@ -92,7 +92,6 @@ class Tile {
           a5 = Simd.madd(v128.load(p, 80), w, a5);
           if (V > 6) a6 = Simd.madd(v128.load(p, 96), w, a6);
           if (V > 7) a7 = Simd.madd(v128.load(p, 112), w, a7);
-          e += 8;
         }
         if (flags & Flag.Clamp) {
           const l = f32x4.splat(lo),
