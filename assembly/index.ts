@@ -1,14 +1,8 @@
 // The ABI: every kernel the engine may call. Pure functions on pointers and sizes; nothing here allocates or throws.
 export { f32_binary, f32_clamp, f32_sigmoid, f32_softmax, f32_tanh } from "./activation/elementwise";
 export { f32_avg_pool, f32_global_avg_pixels, f32_global_avg_planes, f32_max_pool } from "./activation/pool";
-export {
-  f32_csr_spmm_4,
-  f32_csr_spmm_8,
-  f32_csr_spmm_16,
-  f32_csr_spmm_24,
-  f32_csr_spmm_28,
-  f32_csr_spmm_32,
-} from "./csr/spmm";
+export { f32_csr_spmm_24, f32_csr_spmm_28, f32_csr_spmm_32 } from "./csr/spmm";
+export { f32_csr_spmm_4, f32_csr_spmm_8, f32_csr_spmm_16 } from "./csr/spmm_narrow";
 export { f32_csr_spmv } from "./csr/spmv";
 export { f32_dense_depthwise } from "./dense/depthwise";
 export { dense_gemm_rows, f32_dense_gemm_4, f32_dense_gemm_8 } from "./dense/gemm";

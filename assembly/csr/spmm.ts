@@ -5,7 +5,8 @@
 //   entries  (f32 value, u32 byte offset of the input row within x), row by row in the order of the records
 //   x        at each offset `tile` floats; y  rows `yStride` bytes apart; bias  f32 by row
 //
-// Reads nothing past the tile, writes every element of it, also for rows without entries.
+// Tiles of 24 to 32 columns; spmm_narrow.ts has the others. Reads nothing past the tile, writes every element of it, also
+// for rows without entries.
 import { Flag, Simd } from "../simd";
 
 class Tile {
@@ -118,125 +119,6 @@ class Tile {
       y += V << 4;
     }
   }
-
-  /** V = 1, 2 or 4 vectors wide: 4/V·2 entries at once into sums of their own, or the chain of additions would be the limit. */
-  @inline static narrow(
-    V: i32,
-    plan: usize,
-    strips: i32,
-    x: usize,
-    y: usize,
-    yStride: usize,
-    bias: usize,
-    flags: i32,
-    lo: f32,
-    hi: f32,
-  ): void {
-    const m = load<u32>(plan);
-    const records = load<u32>(plan, 4);
-    const entries = load<u32>(plan, 8);
-    const end = records + (m << 3);
-    const zero = f32x4.splat(0);
-    for (; strips > 0; --strips) {
-      let e: usize = entries;
-      for (let record: usize = records; record < end; record += 8) {
-        const row: usize = load<u32>(record);
-        let n = load<u32>(record, 4);
-        const out = y + row * yStride;
-        let a0 = zero,
-          a1 = zero,
-          a2 = zero,
-          a3 = zero;
-        let b0 = zero,
-          b1 = zero,
-          b2 = zero,
-          b3 = zero;
-        let c0 = zero,
-          c1 = zero,
-          d0 = zero,
-          d1 = zero;
-        if (flags & Flag.Accumulate) {
-          a0 = v128.load(out);
-          if (V > 1) a1 = v128.load(out, 16);
-          if (V > 2) a2 = v128.load(out, 32);
-          if (V > 2) a3 = v128.load(out, 48);
-        }
-        if (flags & Flag.Bias) {
-          const b = v128.load32_splat(bias + (row << 2));
-          a0 = f32x4.add(a0, b);
-          if (V > 1) a1 = f32x4.add(a1, b);
-          if (V > 2) a2 = f32x4.add(a2, b);
-          if (V > 2) a3 = f32x4.add(a3, b);
-        }
-        if (V > 2) {
-          for (; n > 1; n -= 2) {
-            const w = v128.load32_splat(e);
-            const v = v128.load32_splat(e, 8);
-            const p = x + load<u32>(e, 4);
-            const q = x + load<u32>(e, 12);
-            a0 = Simd.madd(v128.load(p), w, a0);
-            b0 = Simd.madd(v128.load(q), v, b0);
-            a1 = Simd.madd(v128.load(p, 16), w, a1);
-            b1 = Simd.madd(v128.load(q, 16), v, b1);
-            a2 = Simd.madd(v128.load(p, 32), w, a2);
-            b2 = Simd.madd(v128.load(q, 32), v, b2);
-            a3 = Simd.madd(v128.load(p, 48), w, a3);
-            b3 = Simd.madd(v128.load(q, 48), v, b3);
-            e += 16;
-          }
-        } else {
-          for (; n > 3; n -= 4) {
-            const w = v128.load32_splat(e);
-            const p = x + load<u32>(e, 4);
-            a0 = Simd.madd(v128.load(p), w, a0);
-            if (V > 1) a1 = Simd.madd(v128.load(p, 16), w, a1);
-            const v = v128.load32_splat(e, 8);
-            const q = x + load<u32>(e, 12);
-            b0 = Simd.madd(v128.load(q), v, b0);
-            if (V > 1) b1 = Simd.madd(v128.load(q, 16), v, b1);
-            const u = v128.load32_splat(e, 16);
-            const r = x + load<u32>(e, 20);
-            c0 = Simd.madd(v128.load(r), u, c0);
-            if (V > 1) c1 = Simd.madd(v128.load(r, 16), u, c1);
-            const t = v128.load32_splat(e, 24);
-            const s = x + load<u32>(e, 28);
-            d0 = Simd.madd(v128.load(s), t, d0);
-            if (V > 1) d1 = Simd.madd(v128.load(s, 16), t, d1);
-            e += 32;
-          }
-        }
-        for (; n > 0; --n) {
-          const w = v128.load32_splat(e);
-          const p = x + load<u32>(e, 4);
-          a0 = Simd.madd(v128.load(p), w, a0);
-          if (V > 1) a1 = Simd.madd(v128.load(p, 16), w, a1);
-          if (V > 2) a2 = Simd.madd(v128.load(p, 32), w, a2);
-          if (V > 2) a3 = Simd.madd(v128.load(p, 48), w, a3);
-          e += 8;
-        }
-        a0 = f32x4.add(a0, b0);
-        if (V > 1) a1 = f32x4.add(a1, b1);
-        if (V > 2) a2 = f32x4.add(a2, b2);
-        if (V > 2) a3 = f32x4.add(a3, b3);
-        if (V < 4) a0 = f32x4.add(a0, f32x4.add(c0, d0));
-        if (V == 2) a1 = f32x4.add(a1, f32x4.add(c1, d1));
-        if (flags & Flag.Clamp) {
-          const l = f32x4.splat(lo),
-            h = f32x4.splat(hi);
-          a0 = Simd.clamp(a0, l, h);
-          if (V > 1) a1 = Simd.clamp(a1, l, h);
-          if (V > 2) a2 = Simd.clamp(a2, l, h);
-          if (V > 2) a3 = Simd.clamp(a3, l, h);
-        }
-        v128.store(out, a0);
-        if (V > 1) v128.store(out, a1, 16);
-        if (V > 2) v128.store(out, a2, 32);
-        if (V > 2) v128.store(out, a3, 48);
-      }
-      x += V << 4;
-      y += V << 4;
-    }
-  }
 }
 
 export function f32_csr_spmm_32(
@@ -279,46 +161,4 @@ export function f32_csr_spmm_24(
   hi: f32,
 ): void {
   Tile.wide(6, plan, strips, x, y, yStride, bias, flags, lo, hi);
-}
-
-export function f32_csr_spmm_16(
-  plan: usize,
-  strips: i32,
-  x: usize,
-  y: usize,
-  yStride: usize,
-  bias: usize,
-  flags: i32,
-  lo: f32,
-  hi: f32,
-): void {
-  Tile.narrow(4, plan, strips, x, y, yStride, bias, flags, lo, hi);
-}
-
-export function f32_csr_spmm_8(
-  plan: usize,
-  strips: i32,
-  x: usize,
-  y: usize,
-  yStride: usize,
-  bias: usize,
-  flags: i32,
-  lo: f32,
-  hi: f32,
-): void {
-  Tile.narrow(2, plan, strips, x, y, yStride, bias, flags, lo, hi);
-}
-
-export function f32_csr_spmm_4(
-  plan: usize,
-  strips: i32,
-  x: usize,
-  y: usize,
-  yStride: usize,
-  bias: usize,
-  flags: i32,
-  lo: f32,
-  hi: f32,
-): void {
-  Tile.narrow(1, plan, strips, x, y, yStride, bias, flags, lo, hi);
 }
