@@ -32,8 +32,6 @@ rmSync("dist", { recursive: true, force: true });
 const shared = {
   bundle: true,
   minify: true,
-  sourcemap: true,
-  sourcesContent: false,
   target: "es2022",
   logLevel: "warning",
 };
