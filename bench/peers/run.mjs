@@ -32,9 +32,12 @@ for (const load of [
 }
 
 let state = 1;
+/** Uniform in −1..1 (mulberry32). */
 const random = () => {
-  state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-  return state / 2 ** 31 - 1;
+  state = (state + 0x6d2b79f5) | 0;
+  let t = Math.imul(state ^ (state >>> 15), 1 | state);
+  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+  return ((t ^ (t >>> 14)) >>> 0) / 2 ** 31 - 1;
 };
 const values = (n, zeros = 0) =>
   Float32Array.from({ length: n }, () => (zeros && Math.abs(random()) < zeros ? 0 : random()));
@@ -66,7 +69,7 @@ const WORKS = [
   conv(14, 256, 256, 3, 0.9, "csr"),
 ];
 
-/** ms of one call, as the mean over a sample of at least 2 ms. */
+/** ms of one call, as the mean over a sample of at least 10 ms: each library meets its own data in the caches, not the last one's. */
 async function sample(run, calls) {
   const start = performance.now();
   for (let i = 0; i < calls; i++) {
@@ -138,7 +141,7 @@ for (const work of WORKS) {
   }
   for (const entry of entries) {
     for (let i = 0; i < 30; i++) await entry.run();
-    entry.calls = Math.max(1, Math.ceil(2 / (await sample(entry.run, 3))));
+    entry.calls = Math.max(1, Math.ceil(10 / (await sample(entry.run, 3))));
     entry.times = [];
   }
   for (let r = 0; r < ROUNDS; r++) for (const entry of entries) entry.times.push(await sample(entry.run, entry.calls));
