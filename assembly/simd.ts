@@ -23,7 +23,7 @@ export class Simd {
     return f32x4.add(f32x4.mul(a, b), c);
   }
 
-  /** lo ≤ v ≤ hi. pmin and pmax are one instruction each on x86 (min and max are five) and let a NaN in v through. */
+  /** lo ≤ v ≤ hi. pmin and pmax are one instruction each on x86 (min and max are several) and let a NaN in v through. */
   @inline static clamp(v: v128, lo: v128, hi: v128): v128 {
     return f32x4.pmin(f32x4.pmax(v, lo), hi);
   }

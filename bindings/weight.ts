@@ -188,7 +188,7 @@ export class PackedWeight {
       const ptr = memory.alloc(taps.length * 4 + dense.length * 4);
       memory.u32.set(taps, ptr / 4);
       memory.f32.set(dense, ptr / 4 + taps.length);
-      return { ptr, bytes: 0, passes: [] };
+      return { ptr, passes: [] };
     });
   }
 

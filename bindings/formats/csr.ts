@@ -94,8 +94,8 @@ const PLAN = 16;
 
 /**
  * Entries a row and pass should have on average: with fewer, loading and storing y again costs more than reading x from L2.
- * 512 × 512 × 32 relaxed on Cascade Lake, passes of 512 / 256 / 171 inputs, share of the limit: 53 / 62 / 65% at 80% zeros
- * (102 entries a row in all), 52 / 56 / 54% at 95% (26). 6 and 24 were within 2% of 12 everywhere (Node 24, 2026-11-21).
+ * 512 × 512 × 32 relaxed on Cascade Lake, passes of 512 / 256 / 171 inputs, GF: 23 / 27 / 28 at 80% zeros
+ * (102 entries a row in all), 22.6 / 24.4 / 23.5 at 95% (26). 6 and 24 were within 2% of 12 everywhere (Node 24, 2026-11-21).
  */
 const ENTRIES_PER_PASS = 12;
 

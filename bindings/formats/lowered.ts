@@ -29,14 +29,13 @@ export interface Pass {
 /** A weight's streams for one input map, as kernels read them. */
 export interface Lowered {
   ptr: number;
-  bytes: number;
   passes: Pass[];
 }
 
 /** Allocates `bytes` and lets `write` fill them. */
 export function lower(memory: Memory, bytes: number, write: (ptr: number) => Pass[]): Lowered {
   const ptr = memory.alloc(bytes);
-  return { ptr, bytes, passes: write(ptr) };
+  return { ptr, passes: write(ptr) };
 }
 
 /** Next multiple of 16 bytes: where a stream of vectors may start. */

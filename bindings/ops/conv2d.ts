@@ -294,7 +294,7 @@ export function convolve(
   const scratch = [
     placeBytes(x),
     placeBytes(f.bias),
-    placeBytes(f.residual),
+    direct ? 0 : placeBytes(f.residual),
     nhwc ? image.c * pixels * 4 : 0,
     padded ? padded + pitch * 4 + 12 : 0,
     direct ? 0 : features * flat,
