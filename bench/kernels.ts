@@ -1,10 +1,13 @@
 // One line for each row of the manifest: the kernel alone, on streams as the engine makes them.
 import { type Build, loadKernels } from "../bindings/builds.js";
-import { lowerCsr, lowerCsrVector, packCsr } from "../bindings/formats/csr.js";
+import { packBlock } from "../bindings/formats/block.js";
 import { lowerDense, lowerDenseVector } from "../bindings/formats/dense.js";
+import { packNm } from "../bindings/formats/nm.js";
+import { type Lowered, lowerBlocks, lowerNmVector, lowerSlices } from "../bindings/formats/streams.js";
 import { KERNELS, type Kernel } from "../bindings/kernels.js";
 import { Memory } from "../bindings/memory.js";
 import { PANEL_MAP } from "../bindings/ops/linear.js";
+import { prune } from "../bindings/patterns.js";
 import { random, values } from "../test/oracle.js";
 
 /** A kernel's call on prepared memory, with what it does. */
@@ -18,7 +21,11 @@ export interface KernelCase {
   bytes: number;
 }
 
-const [M, K, ZEROS] = [512, 512, 0.9];
+const [M, K] = [512, 512];
+/** Share of zeros, or of blocks of them. */
+const ZEROS = 0.9;
+/** N:M. */
+const [N, OF] = [2, 4];
 /** Elements of an activation, a copy, a pooling. */
 const SIZE = 64 * 28 * 28;
 
@@ -27,29 +34,47 @@ export async function kernelCases(build: Build): Promise<KernelCase[]> {
   const memory = new Memory();
   const kernels = await loadKernels(build, undefined, memory.wasm);
   const rnd = random(1);
-  const weights = values(M * K, ZEROS, rnd);
-  const csr = packCsr(weights, M, K);
-  const dense = { rows: M, cols: K, data: weights };
-  const spmm = {
-    csr: lowerCsr(memory, csr, PANEL_MAP),
-    dense: lowerDense(memory, dense, PANEL_MAP, kernels.dense_gemm_rows()),
-  };
-  const spmv = { csr: lowerCsrVector(memory, csr), dense: lowerDenseVector(memory, dense) };
+  const weights = values(M * K, 0, rnd);
   const [x, y, taps] = [memory.alloc(SIZE * 4 + 65536), memory.alloc(SIZE * 4 + 65536), memory.alloc(64)];
   memory.floats(x, SIZE).set(values(SIZE, 0, rnd));
   memory.u32.set([0, 4, 8, 120, 124, 128, 240, 244, 248], taps / 4);
 
+  /** Weights in a kernel's own pattern as it reads them, how many numbers it multiplies and what they take. */
+  const streams = ({ format, op, block: [r, c] }: Kernel): { lowered: Lowered; stored: number; bytes: number } => {
+    const vector = op === "spmv";
+    if (format === "dense") {
+      const w = { rows: M, cols: K, data: weights };
+      const lowered = vector
+        ? lowerDenseVector(memory, w)
+        : lowerDense(memory, w, PANEL_MAP, kernels.dense_gemm_rows());
+      return { lowered, stored: M * K, bytes: M * K * 4 };
+    }
+    if (format === "nm") {
+      const w = packNm(prune(weights, [M, K], `${N}:${OF}`), M, K, N, OF);
+      const stored = w.data.length;
+      return { lowered: lowerNmVector(memory, w), stored, bytes: stored * 4.5 };
+    }
+    const w = packBlock(prune(weights, [M, K], { block: [r, c], sparsity: ZEROS }), M, K, r, c);
+    const lowered = vector ? lowerSlices(memory, w) : lowerBlocks(memory, w, PANEL_MAP);
+    return { lowered, stored: w.data.length, bytes: w.data.length * 4 + w.indices.length * (vector ? 2 : 4) };
+  };
+
   const product = (kernel: Kernel): KernelCase => {
-    const format = kernel.format as "csr" | "dense";
-    const stored = format === "csr" ? csr.data.length : M * K;
+    const { lowered, stored, bytes } = streams(kernel);
+    const { passes } = lowered;
     const run = kernels[kernel.name];
     const columns = kernel.op === "spmv" ? 1 : kernel.tile;
     const call =
       kernel.op === "spmv"
-        ? () => spmv[format].passes.forEach((p) => run(p.plan, x + p.x, y, 0, 0, 0, 0))
-        : () => spmm[format].passes.forEach((p) => run(p.plan, 1, x, y, 128, 0, p.first ? 0 : 1, 0, 0));
-    const bytes = stored * (format === "csr" ? 8 : 4) + (K + M) * columns * 4;
-    return { name: kernel.name, shape: `${M} × ${K} × ${columns}`, run: call, flops: 2 * stored * columns, bytes };
+        ? () => passes.forEach((p) => run(p.plan, x + p.x, y, 0, 0, 0, 0))
+        : () => passes.forEach((p) => run(p.plan, 1, x, y, 128, 0, p.first ? 0 : 1, 0, 0));
+    return {
+      name: kernel.name,
+      shape: `${M} × ${K} × ${columns}`,
+      run: call,
+      flops: 2 * stored * columns,
+      bytes: bytes + (K + M) * columns * 4,
+    };
   };
 
   const images = (name: string, call: () => void, flops: number, shape = "64 × 28 × 28"): KernelCase => ({

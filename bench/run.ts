@@ -6,7 +6,8 @@ import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { type Build, loadKernels } from "../bindings/builds.js";
-import { lowerCsr, packCsr } from "../bindings/formats/csr.js";
+import { packCsr } from "../bindings/formats/csr.js";
+import { lowerBlocks } from "../bindings/formats/streams.js";
 import { createEngine } from "../bindings/index.js";
 import { Memory } from "../bindings/memory.js";
 import { PANEL_MAP } from "../bindings/ops/linear.js";
@@ -85,7 +86,7 @@ async function spmm(build: Build): Promise<Line[]> {
   ]) {
     for (const zeros of [0.8, 0.9, 0.95]) {
       const csr = packCsr(values(m * k, zeros, rnd), m, k);
-      const lowered = lowerCsr(memory, csr, PANEL_MAP);
+      const lowered = lowerBlocks(memory, csr, PANEL_MAP);
       for (const tile of [32, 28]) {
         const run = kernels[`f32_csr_spmm_${tile}`];
         lines.push({

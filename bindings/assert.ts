@@ -66,7 +66,7 @@ export function oneOf<T extends string>(name: string, value: unknown, names: rea
 export function options<T extends object>(name: string, value: T | undefined, keys: readonly string[]): T {
   if (value === undefined) return {} as T;
   if (typeof value !== "object" || value === null || Array.isArray(value)) fail("ERR_TYPE", name, "an object", value);
-  for (const key of Object.keys(value)) {
+  for (const key in value) {
     if (!keys.includes(key)) fail("ERR_VALUE", name, `the keys ${keys.join(", ")}`, key);
   }
   return value;

@@ -1,13 +1,19 @@
 import { fail, floats, integer, oneOf, options, sizeOf } from "./assert.js";
 import { type Build, chooseBuild, type KernelFunction, loadKernels, type WasmSource } from "./builds.js";
-import type { Lowered } from "./formats/lowered.js";
+import { type BuildCosts, type Costs, costsOf } from "./costs.js";
+import { describeCuts } from "./dispatch.js";
+import { type Format, formatName, type Matrix } from "./formats/format.js";
+import type { Lowered } from "./formats/streams.js";
+import { type IndexArray, matrixFromBsr, matrixFromCsr, matrixFromNm, type NmArrays } from "./io/arrays.js";
+import { type PackedFile, readPacked } from "./io/packed.js";
+import type { SafetensorsFile } from "./io/safetensors.js";
 import { Memory } from "./memory.js";
-import { type Conv2dOptions, conv2d, planConv2d } from "./ops/conv2d.js";
+import { CONVOLUTION, type Conv2dOptions, conv2d, planConv2d } from "./ops/conv2d.js";
 import type { BinaryOptions, ElementwiseOptions } from "./ops/elementwise.js";
 import * as elementwise from "./ops/elementwise.js";
 import { type LinearOptions, linear, planLinear } from "./ops/linear.js";
 import { type MatmulOptions, matmul, planMatmul } from "./ops/matmul.js";
-import { input, own, type TensorLike, weight } from "./ops/operands.js";
+import { input, own, PRODUCT, type TensorLike, weight } from "./ops/operands.js";
 import {
   type AvgPoolOptions,
   avgPool2d,
@@ -17,7 +23,7 @@ import {
   type PoolOptions,
 } from "./ops/pool.js";
 import { Tensor } from "./tensor.js";
-import { type Format, type PackedWeight, type PackOptions, packWeight } from "./weight.js";
+import { givenWeight, type PackedWeight, type PackOptions, packWeight } from "./weight.js";
 
 export interface EngineOptions {
   /** Which build to run; default `"auto"`: relaxed where the host has it. Only simd128 gives the same bits on every host. */
@@ -26,6 +32,8 @@ export interface EngineOptions {
   wasm?: WasmSource | Promise<WasmSource>;
   /** Most bytes of WebAssembly memory the engine may reserve, at least 65536. */
   maxMemory?: number;
+  /** Another machine's constants for the choice of kernels: what `npm run calibrate` writes. */
+  costs?: Costs;
 }
 
 export interface EngineStats {
@@ -48,8 +56,8 @@ export interface Explanation {
   /** Multiply-adds that run, and that a dense kernel would run. */
   macs: number;
   denseMacs: number;
-  /** The formats, with their predicted speed relative to dense. */
-  alternatives: { format: Format; oneRow: number; manyRows: number }[];
+  /** Every way to run it in this format, the one that would run first, with predicted milliseconds (of one image, for conv2d). */
+  alternatives: { kernel: string; ms: number }[];
 }
 
 /** What the engine frees when its last owner is gone. */
@@ -69,13 +77,16 @@ export class Engine {
   readonly simd: Build;
   /** @internal Rows that the dense kernel of this build interleaves. */
   readonly blockRows: number;
+  /** @internal What the cost model reads. */
+  readonly costs: BuildCosts;
   #kernels: Record<string, KernelFunction> | undefined;
   #memory: Memory | undefined;
   #counts = { tensors: 0, weights: 0 };
 
   /** @internal Use {@link createEngine}. */
-  constructor(simd: Build, kernels: Record<string, KernelFunction>, memory: Memory) {
+  constructor(simd: Build, kernels: Record<string, KernelFunction>, memory: Memory, costs: Costs | undefined) {
     this.simd = simd;
+    this.costs = costsOf(simd, costs);
     this.#kernels = kernels;
     this.#memory = memory;
     this.blockRows = kernels.dense_gemm_rows();
@@ -137,6 +148,101 @@ export class Engine {
   pack(data: Float32Array, shape: readonly number[], o?: PackOptions): PackedWeight {
     void this.memory;
     return packWeight(this, data, shape, options("options", o, ["format", "layout"]));
+  }
+
+  /**
+   * A weight from compressed sparse rows: `a.data, a.indices, a.indptr` of a SciPy csr_array (`.astype(np.float32)`),
+   * `values(), col_indices(), crow_indices()` of a PyTorch sparse_csr tensor. Zeros that are stored stay stored; only what
+   * is stored is ever multiplied.
+   *
+   * @param data numbers row by row; copied
+   * @param indices their columns, in any order within a row but each once
+   * @param indptr row r is `indptr[r]..indptr[r + 1]` of both; rows + 1 of them
+   * @param shape `[out, in]`, or `[out, in / groups, kh, kw]` with the columns of `[in / groups, kh, kw]` flattened
+   * @throws TypeError `ERR_TYPE`; RangeError `ERR_SHAPE`, `ERR_LENGTH`, `ERR_VALUE`
+   * @example
+   * const w = engine.fromCsr(new Float32Array([2, 3]), [1, 2], [0, 1, 2], [2, 3]);
+   * w.toDense(); // 0, 2, 0, 0, 0, 3
+   */
+  fromCsr(data: Float32Array, indices: IndexArray, indptr: IndexArray, shape: readonly number[]): PackedWeight {
+    return this.#given(() => matrixFromCsr(data, indices, indptr, shape), shape);
+  }
+
+  /**
+   * A weight from compressed rows of blocks: SciPy's bsr_array (`.blocksize`), PyTorch's sparse_bsr. Blocks of other sizes
+   * than 1, 2, 4 or 8 rows by 1, 2 or 4 columns are cut into the largest of those that divide them: 16 × 16 into 8 × 4,
+   * 3 × 3 into csr. A last block may reach over the edge of the matrix, with zeros there.
+   *
+   * @param data `[blocks][rows][cols]`; copied
+   * @param indices column of each block, counted in blocks; in any order within a row of blocks but each once
+   * @param indptr one more than there are rows of blocks
+   * @param shape as in {@link fromCsr}
+   * @param blockSize `[rows, cols]`
+   * @throws as {@link fromCsr}
+   * @example
+   * const w = engine.fromBsr(new Float32Array([1, 2]), [1], [0, 1], [2, 3], [2, 1]);
+   * w.toDense(); // 0, 1, 0, 0, 2, 0
+   */
+  fromBsr(
+    data: Float32Array,
+    indices: IndexArray,
+    indptr: IndexArray,
+    shape: readonly number[],
+    blockSize: readonly [rows: number, cols: number],
+  ): PackedWeight {
+    return this.#given(() => matrixFromBsr(data, indices, indptr, shape, blockSize), shape);
+  }
+
+  /**
+   * A weight from values and their places in groups of m consecutive inputs, n to a group; a last group that the matrix
+   * cuts has min(n, its inputs).
+   *
+   * With `encoding: "cutlass"` it takes `values()` and `indices()` of PyTorch's `to_sparse_semi_structured`, which torchao
+   * uses too, as the CUTLASS backend makes them (`SparseSemiStructuredTensor._FORCE_CUTLASS = True`): 2:4 of float16,
+   * bfloat16 and int8 tensors (`toFloat32` converts the values; scales are yours to apply), 1:2 of float32 ones. It does not
+   * take what the cuSPARSELt backend makes, whose layout is not public, nor what PyTorch prunes in 4 × 4 tiles for training
+   * (`prune_dense_static_sort`), whose metadata lie otherwise; neither can be told from the words, so a wrong one is at best
+   * refused. Use `to_dense()` and {@link pack} for them.
+   *
+   * @param values `[out][groups of a row][n]`; copied
+   * @param indices for each value its position in its group, 0..m − 1, each once and in any order; or PyTorch's metadata,
+   *   int16 words of four groups or int32 words of eight
+   * @param shape as in {@link fromCsr}
+   * @throws as {@link fromCsr}
+   * @example
+   * const w = engine.fromNm(new Float32Array([1, 2, 3, 4]), [0, 3, 1, 2], [1, 8], { n: 2, m: 4 });
+   * w.toDense(); // 1, 0, 0, 2, 0, 3, 4, 0
+   */
+  fromNm(values: Float32Array, indices: IndexArray, shape: readonly number[], format: NmArrays): PackedWeight {
+    return this.#given(() => matrixFromNm(values, indices, shape, format), shape);
+  }
+
+  /**
+   * Loads what `serialize` or `skipzeros pack` wrote, without packing again: every array is checked and copied. The file may
+   * come from a stranger.
+   *
+   * @param source the file's bytes, or what `readSafetensors` made of them
+   * @returns the weights by name, and the file's other tensors and texts
+   * @throws TypeError `ERR_TYPE`; RangeError `ERR_FORMAT` that names what is wrong, and nothing was loaded
+   * @example
+   * const w = engine.pack(new Float32Array([0, 2, 0, 0, 0, 3]), [2, 3]);
+   * const { weights, tensors, metadata } = engine.deserialize(w.serialize("fc"));
+   * weights.fc.format;
+   */
+  deserialize(source: Uint8Array | ArrayBuffer | SafetensorsFile): PackedFile {
+    void this.memory;
+    const { entries, tensors, metadata } = readPacked(source);
+    const weights: Record<string, PackedWeight> = Object.create(null);
+    for (const { name, matrix, shape, layout, auto } of entries) {
+      weights[name] = givenWeight(this, matrix, shape, layout, auto, "loaded from a file");
+    }
+    return { weights, tensors, metadata };
+  }
+
+  #given(matrix: () => Matrix, shape: readonly number[]): PackedWeight {
+    void this.memory;
+    const layout = shape?.length === 4 ? "oihw" : "oi";
+    return givenWeight(this, matrix(), [...shape], layout, false, "given in this format");
   }
 
   /**
@@ -262,32 +368,34 @@ export class Engine {
    * const w = engine.pack(new Float32Array([1, 0, 0, 2]), [2, 2]);
    * engine.explain("linear", { data: new Float32Array(2), shape: [1, 2] }, w).kernel;
    */
-  explain(op: "linear", x: TensorLike, w: PackedWeight): Explanation;
-  explain(op: "matmul", a: TensorLike | PackedWeight, b: TensorLike | PackedWeight): Explanation;
+  explain(op: "linear", x: TensorLike, w: PackedWeight, o?: LinearOptions): Explanation;
+  explain(op: "matmul", a: TensorLike | PackedWeight, b: TensorLike | PackedWeight, o?: MatmulOptions): Explanation;
   explain(op: "conv2d", x: TensorLike, w: PackedWeight, o?: Conv2dOptions): Explanation;
   explain(op: "linear" | "matmul" | "conv2d", a: unknown, b: unknown, o?: Conv2dOptions): Explanation {
     oneOf("op", op, ["linear", "matmul", "conv2d"] as const);
     const { w, plan } = this.#plan(op, a, b, o);
-    const { cuts, macs, denseMacs } = plan;
-    const { reason, alternatives } = w.explain();
+    const { ways, macs, denseMacs } = plan;
+    const [best] = ways;
+    const dense = best && w.format !== "dense" && best.cuts[0].kernel.format === "dense";
+    const sparse = ways.find(({ cuts }) => cuts[0].kernel.format !== "dense");
+    const faster = sparse && best.ns > 0 ? `${(sparse.ns / best.ns).toFixed(2)}x as fast here as` : "in place of";
     return {
-      kernel:
-        cuts.map(({ kernel, strips }) => (strips > 1 ? `${kernel.name} × ${strips}` : kernel.name)).join(", ") ||
-        "none",
+      kernel: best ? describeCuts(best.cuts) : "none",
       format: w.format,
-      reason,
+      reason: dense ? `dense kernel, ${faster} ${formatName(w.format)}: ${w.explain().reason}` : w.explain().reason,
       density: w.density,
       macs,
       denseMacs,
-      alternatives,
+      alternatives: ways.map(({ cuts, ns }) => ({ kernel: describeCuts(cuts), ms: ns / 1e6 })),
     };
   }
 
-  #plan(op: "linear" | "matmul" | "conv2d", a: unknown, b: unknown, o?: Conv2dOptions) {
-    if (op === "matmul") return planMatmul(this, a, b);
+  #plan(op: "linear" | "matmul" | "conv2d", a: unknown, b: unknown, given: Conv2dOptions | undefined) {
+    const o = options("options", given, op === "conv2d" ? CONVOLUTION : PRODUCT);
+    if (op === "matmul") return planMatmul(this, a, b, o.forceKernel);
     const w = weight(this, "w", b);
     const x = input(this, "x", a);
-    return { w, plan: op === "linear" ? planLinear(this, x, w) : planConv2d(this, x, w, o) };
+    return { w, plan: op === "linear" ? planLinear(this, x, w, o.forceKernel) : planConv2d(this, x, w, o) };
   }
 
   /** @internal The result of an operation: `out` or a new tensor, filled by `write`. Nothing is kept when memory runs out. */
@@ -333,13 +441,13 @@ export class Engine {
   }
 
   /** @internal Counts an owner and frees what it owns when it is forgotten. */
-  adopt(owner: Tensor | PackedWeight, resource: Resource, kind: "tensors" | "weights"): void {
+  adopt(owner: object, resource: Resource, kind: "tensors" | "weights"): void {
     this.#counts[kind]++;
     forgotten.register(owner, { engine: this, resource, kind }, owner);
   }
 
   /** @internal */
-  release(owner: Tensor | PackedWeight, resource: Resource, kind: "tensors" | "weights"): void {
+  release(owner: object, resource: Resource, kind: "tensors" | "weights"): void {
     forgotten.unregister(owner);
     this.drop(resource, kind);
   }
@@ -367,7 +475,7 @@ if (Symbol.dispose) Object.defineProperty(Engine.prototype, Symbol.dispose, { va
  * const engine = await createEngine({ maxMemory: 64 * 1024 * 1024 });
  */
 export async function createEngine(o?: EngineOptions): Promise<Engine> {
-  const { simd = "auto", wasm, maxMemory } = options("options", o, ["simd", "wasm", "maxMemory"]);
+  const { simd = "auto", wasm, maxMemory, costs } = options("options", o, ["simd", "wasm", "maxMemory", "costs"]);
   const build = chooseBuild(simd);
   if (maxMemory !== undefined) integer("maxMemory", maxMemory, 65536, 2 ** 32);
   const memory = new Memory(maxMemory);
@@ -375,5 +483,5 @@ export async function createEngine(o?: EngineOptions): Promise<Engine> {
   // A host's own module decides what runs, unless another build was asked for.
   const loaded: Build = kernels.is_relaxed() ? "relaxed" : "simd128";
   if (simd !== "auto" && loaded !== simd) fail("ERR_VALUE", "wasm", `the ${simd} build`, loaded);
-  return new Engine(loaded, kernels, memory);
+  return new Engine(loaded, kernels, memory, costs);
 }

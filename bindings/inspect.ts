@@ -2,8 +2,11 @@
 // engine takes for it and why, and on demand how long this machine takes with and without the zeros.
 import { fail, options } from "./assert.js";
 import type { Engine } from "./engine.js";
+import { formatName, unpack } from "./formats/format.js";
+import { isPacked } from "./io/packed.js";
 import type { Dtype, SafetensorsData, SafetensorsEntry, SafetensorsFile } from "./io/safetensors.js";
 import { readSafetensors, toFloat32 } from "./io/safetensors.js";
+import { detect } from "./patterns.js";
 import type { Tensor } from "./tensor.js";
 import type { PackedWeight } from "./weight.js";
 
@@ -23,6 +26,7 @@ export type InspectSource =
 /** What the zeros of one weight matrix amount to. */
 export interface InspectRow {
   name: string;
+  /** F32 for a weight that came packed. */
   dtype: Dtype;
   /** `[out, in]`, or `[out, in / groups, kh, kw]` for a convolution. */
   shape: number[];
@@ -30,7 +34,11 @@ export interface InspectRow {
   zeros: number;
   /** Elements that are not zero. */
   nnz: number;
-  /** "dense", "all zero" or "unstructured", with empty rows and columns counted; "depthwise, " before it. */
+  /**
+   * The pattern, as `detect` names it ("dense", "unstructured", "2:4 along the inputs", "4x1 blocks, 91% full",
+   * "complementary, overlay 20"), then empty rows and columns if there are any; "depthwise or one input channel, " before
+   * it where the shape cannot tell.
+   */
   structure: string;
   /** The format that `engine.pack` takes for it, such as "csr" or "dense". */
   format: string;
@@ -74,8 +82,11 @@ const WARM_UP_MS = 300;
  * Looks at every weight matrix of a model: F32, F64, F16 and BF16 tensors of rank 2 (`linear`) and rank 4 (`conv2d`,
  * output channels first). Other tensors, those without elements and smaller float types give no row.
  *
- * A convolution of one input channel a group is taken for depthwise. Each matrix is packed, looked at and disposed
- * before the next, so the engine never holds more than one (two while measuring).
+ * Of a file that `serialize` or `skipzeros pack` wrote, the packed weights come first, in the format that they have there.
+ *
+ * A convolution of one input channel a group is measured as a depthwise one, though it may be the first layer of a model
+ * for gray images: its shape does not tell. Each matrix is packed, looked at and disposed before the next, so the engine
+ * never holds more than one (two while measuring).
  *
  * @param engine - whose decision `format` and `reason` are, and which is timed
  * @param source - what `readSafetensors` returned, a file's bytes, or pairs of a name and a tensor
@@ -101,7 +112,24 @@ export function inspect(engine: Engine, source: InspectSource, choices?: Inspect
   if (measure) checkClock();
   const warm = new Set<string>();
   const rows: InspectRow[] = [];
-  for (const pair of tensorsOf(source)) {
+  const look = (name: string, dtype: Dtype, shape: number[], values: Float32Array, packed: PackedWeight): void => {
+    try {
+      const row = describe(name, dtype, shape, values, packed);
+      rows.push(measure ? { ...row, ...measureWarm(engine, values, shape, packed, warm) } : row);
+    } finally {
+      packed.dispose();
+    }
+  };
+  const { weights, tensors } = opened(engine, source);
+  try {
+    for (const [name, w] of weights) {
+      const values = unpack(w.matrix);
+      if (values.length > 0) look(name, "F32", [...w.shape], values, w);
+    }
+  } finally {
+    for (const [, w] of weights) w.dispose();
+  }
+  for (const pair of tensors) {
     const [name, tensor] = Array.isArray(pair) ? pair : [];
     if (typeof name !== "string" || typeof tensor !== "object" || tensor === null) {
       fail("ERR_TYPE", "source", "pairs of a name and a tensor", pair);
@@ -110,24 +138,32 @@ export function inspect(engine: Engine, source: InspectSource, choices?: Inspect
     if (!Array.isArray(tensor.shape)) fail("ERR_TYPE", `${name}.shape`, "an array of dimensions", tensor.shape);
     if (!ArrayBuffer.isView(data)) fail("ERR_TYPE", `${name}.data`, "a typed array", data);
     const shape = [...tensor.shape];
-    if (!FLOAT_DTYPES.includes(dtype) || (shape.length !== 2 && shape.length !== 4) || data.length === 0) continue;
+    if (!isWeightMatrix(dtype, shape, data.length)) continue;
     const values = toFloat32({ dtype, shape, data } as SafetensorsEntry);
-    const packed = engine.pack(values, shape);
-    try {
-      const row = describe(name, dtype, shape, values, packed);
-      rows.push(measure ? { ...row, ...measureWarm(engine, values, shape, packed, warm) } : row);
-    } finally {
-      packed.dispose();
-    }
+    look(name, dtype, shape, values, engine.pack(values, shape));
   }
   return rows;
 }
 
-function tensorsOf(source: InspectSource): Exclude<InspectSource, SafetensorsFile | Uint8Array | ArrayBuffer> {
-  if (source instanceof Uint8Array || source instanceof ArrayBuffer) return readSafetensors(source).tensors;
+/** @internal Whether a tensor is what `linear` and `conv2d` multiply by: floats of rank 2 or 4, at least one of them. */
+export const isWeightMatrix = (dtype: Dtype, shape: readonly number[], length: number): boolean =>
+  FLOAT_DTYPES.includes(dtype) && (shape.length === 2 || shape.length === 4) && length > 0;
+
+interface Opened {
+  /** Weights that came packed. */
+  weights: [string, PackedWeight][];
+  tensors: Exclude<InspectSource, SafetensorsFile | Uint8Array | ArrayBuffer>;
+}
+
+function opened(engine: Engine, source: InspectSource): Opened {
+  if (source instanceof Uint8Array || source instanceof ArrayBuffer) return opened(engine, readSafetensors(source));
   if (typeof source === "object" && source !== null) {
-    if ("tensors" in source && source.tensors instanceof Map) return source.tensors;
-    if (Symbol.iterator in source) return source;
+    if ("tensors" in source && source.tensors instanceof Map) {
+      if (!source.metadata || !isPacked(source)) return { weights: [], tensors: source.tensors };
+      const { weights, tensors } = engine.deserialize(source);
+      return { weights: Object.entries(weights), tensors };
+    }
+    if (Symbol.iterator in source) return { weights: [], tensors: source };
   }
   fail("ERR_TYPE", "source", "a safetensors file, its bytes, or pairs of a name and a tensor", source);
 }
@@ -137,31 +173,40 @@ function describe(name: string, dtype: Dtype, shape: number[], values: Float32Ar
   const { format, reason } = packed.explain();
   const zeros = (values.length - nnz) / values.length;
   const denseBytes = values.length * 4;
-  return { name, dtype, shape, zeros, nnz, structure, format, reason, denseBytes, packedBytes: packed.byteLength };
+  return {
+    name,
+    dtype,
+    shape,
+    zeros,
+    nnz,
+    structure,
+    format: formatName(format),
+    reason,
+    denseBytes,
+    packedBytes: packed.byteLength,
+  };
 }
 
-/** Depthwise: every group reads one channel, so `[out, 1, kh, kw]` with as many groups as outputs. */
-function isDepthwise(shape: readonly number[]): boolean {
-  return shape.length === 4 && shape[1] === 1 && shape[0] > 1;
+/** Every group reads one channel: depthwise with as many groups as outputs, or a plain convolution of a single channel. */
+function readsOneChannel(shape: readonly number[]): boolean {
+  return shape.length === 4 && shape[0] > 1 && shape[1] === 1 && shape[2] * shape[3] > 1;
 }
 
-/** Rows are outputs, columns the flattened inputs, as everywhere in the engine. */
 function structureOf(values: Float32Array, shape: readonly number[]): { nnz: number; structure: string } {
-  const columns = values.length / shape[0];
-  const rowUsed = new Uint8Array(shape[0]);
-  const columnUsed = new Uint8Array(columns);
-  let nnz = 0;
-  for (let i = 0, row = 0; row < shape[0]; row++) {
-    for (let column = 0; column < columns; column++, i++) {
-      if (values[i] === 0) continue;
-      nnz++;
-      rowUsed[row] = 1;
-      columnUsed[column] = 1;
+  const { nnz, name, rows, cols } = detect(values, shape);
+  const notes = readsOneChannel(shape) ? ["depthwise or one input channel", name] : [name];
+  if (nnz > 0 && nnz < values.length) {
+    const rowUsed = new Uint8Array(rows);
+    const columnUsed = new Uint8Array(cols);
+    for (let i = 0, row = 0; row < rows; row++) {
+      for (let column = 0; column < cols; column++, i++) {
+        if (values[i] === 0) continue;
+        rowUsed[row] = 1;
+        columnUsed[column] = 1;
+      }
     }
+    notes.push(countEmpty(rowUsed, "row"), countEmpty(columnUsed, "column"));
   }
-  const notes = [isDepthwise(shape) ? "depthwise" : ""];
-  notes.push(nnz === values.length ? "dense" : nnz === 0 ? "all zero" : "unstructured");
-  if (nnz > 0) notes.push(countEmpty(rowUsed, "row"), countEmpty(columnUsed, "column"));
   return { nnz, structure: notes.filter((note) => note !== "").join(", ") };
 }
 
@@ -178,7 +223,8 @@ function measureWarm(
   packed: PackedWeight,
   warm: Set<string>,
 ): Pick<InspectRow, "note" | "measured"> {
-  const kind = `${shape.length === 2 ? "linear" : isDepthwise(shape) ? "depthwise" : "conv2d"} ${packed.format}`;
+  const op = shape.length === 2 ? "linear" : readsOneChannel(shape) ? "depthwise" : "conv2d";
+  const kind = `${op} ${formatName(packed.format)}`;
   const start = performance.now();
   let result = measureMatrix(engine, values, shape, packed);
   while (!warm.has(kind) && performance.now() - start < WARM_UP_MS) {
@@ -204,7 +250,7 @@ function measureMatrix(
       });
       return { note: `linear, 1 and ${BATCH} rows`, measured };
     }
-    const groups = isDepthwise(shape) ? shape[0] : 1;
+    const groups = readsOneChannel(shape) ? shape[0] : 1;
     const x = [1, shape[1] * groups, IMAGE, IMAGE];
     const measured = measureCall(engine, x, 1, dense, packed, (input, w, out) =>
       engine.conv2d(input, w, { padding: "same", groups, out }),

@@ -1,79 +1,107 @@
-import type { Build } from "./builds.js";
-
-/** Sizes that a product kernel's cost depends on. */
-export interface Work {
-  /** Rows of W. */
-  m: number;
-  /** Columns of W. */
-  k: number;
-  /** Stored weights. */
-  nnz: number;
+/** What dispatch knows of a weight in one use. */
+export interface Structure {
+  kind: "dense" | "csr" | "block" | "nm" | "complementary";
+  /** Rows and columns of the blocks that are stored whole, in the orientation of the use; 1 × 1 for csr and N:M. */
+  block: readonly [rows: number, cols: number];
+  /** M of an N:M weight whose groups run along the inputs, otherwise 0. */
+  group: number;
+  /** Outputs of one group of a convolution, 0 when there are no groups. */
+  rowsPerGroup: number;
+  /** Whether the zeros may be multiplied too: the weight is dense, or its format was left to us. */
+  dense: boolean;
 }
 
 /** One row of the manifest. */
 export interface Kernel {
   /** The export's name in both Wasm builds: `f32_<format>_<op>_<tile>`. */
   name: string;
-  /** The weight format that it reads; null for those that take no weights. */
-  format: "dense" | "csr" | null;
+  /** The stream of weights that it reads; null for those that take no weights. */
+  format: "dense" | "csr" | "block" | "nm" | null;
   op: "spmm" | "spmv" | "depthwise" | "layout" | "elementwise" | "pool";
   /** Columns of one strip; 1 for a vector; 0 where it does not apply. */
   tile: number;
-  /** Predicted ns of one strip on the machine named below; only ratios are used. */
-  cost(work: Work, build: Build): number;
+  /** Rows and columns of one entry of the stream. */
+  block: readonly [rows: number, cols: number];
+  /** Names the stream: kernels with the same one differ in the tile only. */
+  stream: string;
+  /** Whether a weight can be lowered to its stream. */
+  accepts(weight: Structure): boolean;
 }
 
-/*
- * Costs in ns, measured on 512 × 512 by `npm run bench -- kernels` (Xeon at 2.5 GHz, Cascade Lake, 2026-11-21): relaxed on
- * Node 24.21; simd128 between Node 20.20, which spills at 32 columns, and Node 24.21, which does not. They rank tiles and
- * find the break-even between formats, so only ratios matter.
- */
-/** Bytes of weights that stay near the core; from further away one row waits for them. */
-const L2 = 2 ** 20;
-
-const spmm = (tile: number, relaxed: number, simd128: number): Kernel => ({
-  name: `f32_csr_spmm_${tile}`,
+const csr = (op: "spmm" | "spmv", tile: number): Kernel => ({
+  name: op === "spmv" ? "f32_csr_spmv" : `f32_csr_spmm_${tile}`,
   format: "csr",
-  op: "spmm",
+  op,
   tile,
-  cost: ({ m, nnz }, build) => nnz * (build === "relaxed" ? relaxed : simd128) + m * (2 + tile / 8),
+  block: [1, 1],
+  stream: "csr",
+  accepts: ({ kind }) => kind !== "dense",
 });
 
-const gemm = (tile: number, relaxed: number, simd128: number): Kernel => ({
-  name: `f32_dense_gemm_${tile}`,
+const block = (op: "spmm" | "spmv", rows: number, cols: number, tile = 1): Kernel => ({
+  name: `f32_block_${op}_${rows}x${cols}${op === "spmm" ? `_${tile}` : ""}`,
+  format: "block",
+  op,
+  tile,
+  block: [rows, cols],
+  stream: `block ${rows}x${cols}`,
+  // Blocks are split down to what a kernel reads, never put together. A block row lies in one group of a convolution.
+  accepts: (w) =>
+    w.kind !== "dense" && w.block[0] % rows === 0 && w.block[1] % cols === 0 && w.rowsPerGroup % rows === 0,
+});
+
+const dense = (name: string, op: Kernel["op"], tile: number): Kernel => ({
+  name,
   format: "dense",
-  op: "spmm",
+  op,
   tile,
-  cost: ({ m, k }, build) => m * k * (build === "relaxed" ? relaxed : simd128) + m * 2,
+  block: [1, 1],
+  stream: "dense",
+  accepts: (w) => w.dense,
 });
 
-const plain = (op: Kernel["op"], name: string): Kernel => ({ name, format: null, op, tile: 0, cost: () => 0 });
+const plain = (op: Kernel["op"], name: string): Kernel => ({
+  name,
+  format: null,
+  op,
+  tile: 0,
+  block: [1, 1],
+  stream: "",
+  accepts: () => false,
+});
 
 /** Every kernel there is. Dispatch, tests and bench read this list; what is not in it does not exist. */
 export const KERNELS: readonly Kernel[] = [
-  spmm(32, 2.31, 3.5),
-  spmm(28, 2.08, 2.95),
-  spmm(24, 1.85, 2.6),
-  spmm(16, 1.32, 2.0),
-  spmm(8, 0.96, 1.45),
-  spmm(4, 0.72, 0.9),
+  csr("spmm", 32),
+  csr("spmm", 28),
+  csr("spmm", 24),
+  csr("spmm", 16),
+  csr("spmm", 8),
+  csr("spmm", 4),
+  csr("spmv", 1),
+  block("spmm", 4, 1, 8),
+  block("spmm", 4, 1, 4),
+  block("spmm", 2, 1, 16),
+  block("spmm", 2, 1, 8),
+  block("spmm", 2, 1, 4),
+  block("spmv", 8, 1),
+  block("spmv", 4, 1),
+  block("spmv", 2, 1),
+  block("spmv", 1, 4),
+  block("spmv", 1, 2),
   {
-    name: "f32_csr_spmv",
-    format: "csr",
+    name: "f32_nm_spmv",
+    format: "nm",
     op: "spmv",
     tile: 1,
-    cost: ({ m, nnz }) => nnz * (nnz * 6 > L2 ? 0.5 : 0.4) + m * 2,
+    block: [1, 1],
+    stream: "nm",
+    accepts: ({ group }) => group > 1 && group <= 4,
   },
-  gemm(8, 0.455, 0.72),
-  gemm(4, 0.3, 0.46),
-  {
-    name: "f32_dense_gemv",
-    format: "dense",
-    op: "spmv",
-    tile: 1,
-    cost: ({ m, k }) => m * k * (m * k * 4 > 8 * L2 ? 0.34 : m * k * 4 > L2 ? 0.165 : 0.105) + m * 0.2,
-  },
-  { ...plain("depthwise", "f32_dense_depthwise"), format: "dense" },
+  dense("f32_dense_gemm_8", "spmm", 8),
+  dense("f32_dense_gemm_4", "spmm", 4),
+  dense("f32_dense_gemv", "spmv", 1),
+  dense("f32_dense_depthwise", "depthwise", 0),
   plain("layout", "f32_transpose"),
   plain("layout", "f32_pad"),
   plain("layout", "f32_copy"),
@@ -90,57 +118,3 @@ export const KERNELS: readonly Kernel[] = [
 
 /** Widest strip of any kernel: the pitch of a panel, in floats, whatever tile reads it. */
 export const PANEL = 32;
-
-const spmmTiles = (format: Kernel["format"]) => KERNELS.filter((k) => k.op === "spmm" && k.format === format);
-
-/**
- * Cuts n columns into strips of the format's tiles at the least cost; the last may be wider than what is left of it.
- * A handful of nearly equal strips beats wide ones with a ladder of narrow tails, each of which walks all weights again.
- *
- * @param n columns, at least 1, already rounded up to a multiple of 4 by the caller's buffers
- * @returns runs of equal strips, widest first
- */
-export function cutColumns(
-  n: number,
-  work: Work,
-  build: Build,
-  format: Kernel["format"],
-): { kernel: Kernel; strips: number }[] {
-  const tiles = spmmTiles(format).map((kernel) => ({ kernel, v: kernel.tile / 4, cost: kernel.cost(work, build) }));
-  let vectors = Math.ceil(n / 4);
-  const counts = new Map<Kernel, number>();
-  const add = (kernel: Kernel, strips: number) => counts.set(kernel, (counts.get(kernel) ?? 0) + strips);
-  // Far from the end only the cheapest tile per column matters; the rest is small enough to solve exactly.
-  const best = tiles.reduce((a, b) => (b.cost / b.v < a.cost / a.v ? b : a));
-  const far = Math.floor((vectors - 32) / best.v);
-  if (far > 0) {
-    add(best.kernel, far);
-    vectors -= far * best.v;
-  }
-  const least: { cost: number; tile: (typeof tiles)[number] | null }[] = [{ cost: 0, tile: null }];
-  for (let v = 1; v <= vectors; v++) {
-    let choice = { cost: Infinity, tile: null as (typeof tiles)[number] | null };
-    for (const tile of tiles) {
-      if (tile.v > v) continue;
-      const cost = least[v - tile.v].cost + tile.cost;
-      if (cost < choice.cost) choice = { cost, tile };
-    }
-    least.push(choice);
-  }
-  for (let v = vectors; v > 0; ) {
-    const tile = least[v].tile as (typeof tiles)[number];
-    add(tile.kernel, 1);
-    v -= tile.v;
-  }
-  return [...counts].map(([kernel, strips]) => ({ kernel, strips })).sort((a, b) => b.kernel.tile - a.kernel.tile);
-}
-
-/** Predicted ns of a cut. */
-export function costOf(cuts: readonly { kernel: Kernel; strips: number }[], work: Work, build: Build): number {
-  return cuts.reduce((sum, { kernel, strips }) => sum + strips * kernel.cost(work, build), 0);
-}
-
-/** The kernel for one column. */
-export function vectorKernel(format: Kernel["format"]): Kernel {
-  return KERNELS.find((k) => k.op === "spmv" && k.format === format) as Kernel;
-}

@@ -1,10 +1,10 @@
 /** What was made for the last few keys; the least recently used makes room. */
-export class Recent<V> {
+export class Recent<K, V> {
   /** By key, most recently used last: a Map keeps the order of insertion. */
-  readonly entries = new Map<string, V>();
+  readonly entries = new Map<K, V>();
   readonly #most: number;
   readonly #drop: (value: V) => void;
-  #last = "";
+  #last: K | undefined;
 
   /** @param most entries kept; `drop` is told of each one that leaves */
   constructor(most: number, drop: (value: V) => void = () => {}) {
@@ -12,7 +12,7 @@ export class Recent<V> {
     this.#drop = drop;
   }
 
-  get(key: string, make: () => V): V {
+  get(key: K, make: () => V): V {
     const known = this.entries.get(key);
     if (known !== undefined) {
       if (key !== this.#last) {
@@ -26,7 +26,7 @@ export class Recent<V> {
     this.entries.set(key, made);
     this.#last = key;
     if (this.entries.size > this.#most) {
-      const [oldest, value] = this.entries.entries().next().value as [string, V];
+      const [oldest, value] = this.entries.entries().next().value as [K, V];
       this.entries.delete(oldest);
       this.#drop(value);
     }
@@ -35,9 +35,9 @@ export class Recent<V> {
 
   /** Takes the newest back. */
   undo(): void {
-    const made = this.entries.get(this.#last);
+    const made = this.entries.get(this.#last as K);
     if (made === undefined) return;
-    this.entries.delete(this.#last);
+    this.entries.delete(this.#last as K);
     this.#drop(made);
   }
 

@@ -1,19 +1,39 @@
-import { fail, floats, oneOf, sizeOf } from "./assert.js";
+import { fail, floats, oneOf, options, sizeOf } from "./assert.js";
+import type { Work } from "./costs.js";
+import { candidates } from "./dispatch.js";
 import type { Engine } from "./engine.js";
-import { bytesCsr, type CsrMatrix, lowerCsr, lowerCsrVector, packCsr, transposeCsr, unpackCsr } from "./formats/csr.js";
+import { type BlockMatrix, splitBlocks } from "./formats/block.js";
 import { type DenseMatrix, lowerDense, lowerDenseVector, transposeDense } from "./formats/dense.js";
-import type { InputMap, Lowered } from "./formats/lowered.js";
-import { costOf, cutColumns, vectorKernel } from "./kernels.js";
+import {
+  BLOCK_COLS,
+  BLOCK_ROWS,
+  bytesOf,
+  checkFormat,
+  type Format,
+  formatName,
+  formatOf,
+  gather,
+  type Matrix,
+  packAs,
+  toBlocks,
+  toTransposedBlocks,
+  unpack,
+} from "./formats/format.js";
+import { type InputMap, type Lowered, lowerBlocks, lowerNmVector, lowerSlices } from "./formats/streams.js";
+import { type CsrArrays, toCsrArrays } from "./io/arrays.js";
+import { serialize } from "./io/packed.js";
+import type { Kernel, Structure } from "./kernels.js";
+import { type Detection, detect } from "./patterns.js";
 import { Recent } from "./recent.js";
-
-/** How the survivors of pruning are stored. */
-export type Format = "dense" | "csr";
 
 /** `[out, in]` and `[out, in, kh, kw]` (PyTorch, ONNX), or TensorFlow's `[in, out]` and `[kh, kw, in, out]`. */
 export type WeightLayout = "oi" | "io" | "oihw" | "hwio";
 
 export interface PackOptions {
-  /** Default `"auto"`: the format that the cost model finds fastest. */
+  /**
+   * Default `"auto"`: what the cost model finds fastest for the structure in the zeros. Dense kernels may then run too, where
+   * they are faster; with a sparse format of your own choice only what is stored is ever multiplied.
+   */
   format?: "auto" | Format;
   /** Order of `data` and `shape`; default is PyTorch's. */
   layout?: WeightLayout;
@@ -23,8 +43,12 @@ export interface PackOptions {
 export interface WeightExplanation {
   format: Format;
   reason: string;
+  /** The structure found in the zeros: "2:4 along the inputs", "unstructured". */
+  structure: string;
   nnz: number;
   density: number;
+  /** Nonzeros over stored numbers: blocks and groups may store zeros. */
+  fill: number;
   /** Bytes as float32 without any packing, and as packed. */
   denseBytes: number;
   packedBytes: number;
@@ -35,8 +59,6 @@ export interface WeightExplanation {
 /** Input maps that a weight keeps streams for; the least recently used goes first. */
 const KEPT_PLANS = 8;
 
-type Matrix = { format: "csr"; csr: CsrMatrix } | { format: "dense"; dense: DenseMatrix };
-
 /** A weight in the form its kernels read. Made by `engine.pack`. */
 export class PackedWeight {
   /** @internal */
@@ -44,24 +66,36 @@ export class PackedWeight {
   /** `[out, in]` or `[out, in / groups, kh, kw]`, whatever the layout of the data was. */
   readonly shape: readonly number[];
   readonly format: Format;
-  readonly #layout: WeightLayout;
-  readonly #matrix: Matrix;
-  #transposed: Matrix | undefined;
+  /** @internal Order that `toDense` and `update` use. */
+  readonly layout: WeightLayout;
+  /** @internal Whether the format was left to us, so that a dense kernel may run. */
+  readonly auto: boolean;
+  /** @internal */
+  readonly matrix: Matrix;
   readonly #explanation: WeightExplanation;
-  /** Streams by input map; their entries are what the finalizer frees. */
-  readonly #streams: Recent<Lowered>;
+  /** Streams by what reads them and the input map; their entries are what the finalizer frees. */
+  readonly #streams: Recent<string, Lowered>;
   /** @internal Plans of operations by input shape. */
-  readonly plans = new Recent<object>(KEPT_PLANS);
+  readonly plans = new Recent<string | number, object>(KEPT_PLANS);
   #disposed = false;
 
   /** @internal */
-  constructor(engine: Engine, matrix: Matrix, shape: readonly number[], layout: WeightLayout, why: WeightExplanation) {
+  constructor(engine: Engine, matrix: Matrix, shape: readonly number[], layout: WeightLayout, why: Why) {
     this.engine = engine;
     this.shape = shape;
-    this.format = matrix.format;
-    this.#matrix = matrix;
-    this.#layout = layout;
-    this.#explanation = why;
+    this.matrix = matrix;
+    this.format = formatOf(matrix);
+    this.layout = layout;
+    this.auto = why.auto;
+    this.#explanation = {
+      format: this.format,
+      reason: why.reason,
+      structure: why.structure,
+      ...countsOf(matrix),
+      denseBytes: matrix.rows * matrix.cols * 4,
+      packedBytes: bytesOf(matrix),
+      alternatives: why.alternatives,
+    };
     const { memory } = engine;
     this.#streams = new Recent(KEPT_PLANS, ({ ptr }) => memory.free(ptr));
     engine.adopt(this, this.#streams.entries, "weights");
@@ -89,52 +123,60 @@ export class PackedWeight {
   /** The values with their zeros, in the order they were packed from. −0 comes back as 0. */
   toDense(): Float32Array {
     this.assertLive();
-    const m = this.#matrix;
-    const values = m.format === "csr" ? unpackCsr(m.csr) : m.dense.data.slice();
-    return reorder(values, this.shape, this.#layout, "to");
+    return reorder(unpack(this.matrix), this.shape, this.layout, "to");
   }
 
   /**
-   * New numbers on the same zeros, in the order the weight was packed from. A stored weight may become 0 and stays stored; a
-   * dense weight stores every place, so it takes any numbers.
-   * @throws RangeError `ERR_LENGTH`; `ERR_VALUE` for a nonzero where the pattern has none, and nothing has changed
+   * New numbers on the same zeros, in the order the weight was packed from. A stored weight may become 0 and stays stored, a 0
+   * that a block or a group stores may become anything; a dense weight stores every place, so it takes any numbers.
+   * @throws RangeError `ERR_LENGTH`; `ERR_VALUE` for a nonzero where nothing is stored, and nothing has changed
    */
   update(values: Float32Array): void {
     this.assertLive();
-    const m = this.#matrix;
-    floats(
-      "values",
-      values,
-      this.shape.reduce((a, b) => a * b, 1),
-    );
-    const ordered = reorder(values, this.shape, this.#layout, "from");
-    if (m.format === "dense") {
-      // Every place of a dense weight is stored, whatever number is in it.
-      m.dense.data.set(ordered);
-      const nnz = ordered.reduce((n, v) => n + (v === 0 ? 0 : 1), 0);
-      this.#explanation.nnz = nnz;
-      this.#explanation.density = ordered.length ? nnz / ordered.length : 0;
-    } else {
-      const { rows, cols, indptr, indices, data } = m.csr;
-      const next = new Float32Array(data.length);
-      for (let r = 0, n = 0; r < rows; r++) {
-        for (let c = 0; c < cols; c++) {
-          if (n < indptr[r + 1] && indices[n] === c) next[n++] = ordered[r * cols + c];
-          else if (ordered[r * cols + c] !== 0) {
-            fail(
-              "ERR_VALUE",
-              "values",
-              "zero where the pattern is",
-              ordered[r * cols + c],
-              ` at row ${r}, column ${c}`,
-            );
-          }
-        }
-      }
-      data.set(next);
+    const { matrix } = this;
+    floats("values", values, matrix.rows * matrix.cols);
+    const ordered = reorder(values, this.shape, this.layout, "from");
+    const next = gather(matrix, ordered);
+    if (countNonzeros(next) !== countNonzeros(ordered)) {
+      const kept = unpack({ ...matrix, data: next } as Matrix);
+      const at = ordered.findIndex((v, i) => v !== 0 && kept[i] === 0);
+      const where = ` at row ${Math.floor(at / matrix.cols)}, column ${at % matrix.cols}`;
+      fail("ERR_VALUE", "values", "zero where the pattern is", ordered[at], where);
     }
-    this.#transposed = undefined;
+    // A fresh array either way: the user's own stays the user's.
+    matrix.data = next === values ? next.slice() : next;
+    Object.assign(this.#explanation, countsOf(matrix));
     this.#streams.clear();
+  }
+
+  /**
+   * What is stored, as compressed sparse rows of `[out, in]` whatever the format and the layout:
+   * `scipy.sparse.csr_array((data, indices, indptr), shape)`. Zeros that blocks and groups store are among it, but those of
+   * places that no row of a complementary set needs; of a dense weight it is what is not zero. Inputs of a convolution are
+   * flattened.
+   *
+   * @throws RangeError `ERR_DISPOSED`
+   * @example
+   * const w = engine.pack(new Float32Array([0, 2, 0, 0, 0, 3]), [2, 3]);
+   * w.toCsr(); // data 2, 3; indices 1, 2; indptr 0, 1, 2
+   */
+  toCsr(): CsrArrays {
+    this.assertLive();
+    return toCsrArrays(this.matrix);
+  }
+
+  /**
+   * This weight as a safetensors file of its own, for {@link Engine.deserialize}; `serialize` puts several into one.
+   *
+   * @param name - of the weight in the file
+   * @throws TypeError `ERR_TYPE`; RangeError `ERR_DISPOSED`, `ERR_VALUE`, `ERR_MEMORY`
+   * @example
+   * const w = engine.pack(new Float32Array([0, 2, 0, 0, 0, 3]), [2, 3]);
+   * engine.deserialize(w.serialize()).weights.weight.toDense(); // 0, 2, 0, 0, 0, 3
+   */
+  serialize(name = "weight"): Uint8Array {
+    this.assertLive();
+    return serialize([[name, this]]);
   }
 
   /** Why the weight is stored as it is, and what else there was. */
@@ -157,26 +199,40 @@ export class PackedWeight {
     if (this.#disposed || this.engine.disposed) fail("ERR_DISPOSED", name, "a weight that lives", "a disposed one");
   }
 
+  /** @internal What dispatch needs to know of a use: the other way round, or in groups of a convolution. */
+  structure(transposed: boolean, groups = 1): Structure {
+    const rowsPerGroup = groups > 1 ? this.shape[0] / groups : 0;
+    return { ...structureOf(this.format, transposed, rowsPerGroup), dense: this.auto || this.format === "dense" };
+  }
+
+  /** @internal Multiply-adds of one column: all stored numbers. */
+  get places(): number {
+    return this.matrix.data.length;
+  }
+
   /** @internal Takes back the streams made last: the operation that wanted them has no room. */
   undoStreams(): void {
     this.#streams.undo();
   }
 
-  /** @internal Streams for a product with many columns, by the way W's columns find their inputs. */
-  streams(key: string, map: InputMap, transposed = false): Lowered {
+  /** @internal Streams for a product with many columns; the key names the kernel's stream and the map. */
+  streams(kernel: Kernel, key: string, map: InputMap, transposed = false): Lowered {
     const { memory, blockRows } = this.engine;
-    return this.#streams.get(transposed ? `ᵀ${key}` : key, () => {
-      const m = this.#oriented(transposed);
-      return m.format === "csr" ? lowerCsr(memory, m.csr, map) : lowerDense(memory, m.dense, map, blockRows);
-    });
+    return this.#streams.get(key, () =>
+      kernel.format === "dense"
+        ? lowerDense(memory, this.#dense(transposed), map, blockRows)
+        : lowerBlocks(memory, this.#blocks(kernel, transposed), map),
+    );
   }
 
   /** @internal Streams for a product with one column. */
-  vectorStreams(transposed = false): Lowered {
+  vectorStreams(kernel: Kernel, transposed = false): Lowered {
     const { memory } = this.engine;
-    return this.#streams.get(transposed ? "ᵀvector" : "vector", () => {
-      const m = this.#oriented(transposed);
-      return m.format === "csr" ? lowerCsrVector(memory, m.csr) : lowerDenseVector(memory, m.dense);
+    // The name alone, already hashed: a call on a small weight takes as long as a key to put together.
+    return this.#streams.get(transposed ? `ᵀ${kernel.name}` : kernel.name, () => {
+      if (kernel.format === "dense") return lowerDenseVector(memory, this.#dense(transposed));
+      if (kernel.format === "nm" && this.matrix.kind === "nm") return lowerNmVector(memory, this.matrix);
+      return lowerSlices(memory, this.#blocks(kernel, transposed));
     });
   }
 
@@ -184,30 +240,81 @@ export class PackedWeight {
   depthwiseStreams(key: string, taps: readonly number[]): Lowered {
     const { memory } = this.engine;
     return this.#streams.get(`depthwise ${key}`, () => {
-      const dense = this.#matrix.format === "dense" ? this.#matrix.dense.data : unpackCsr(this.#matrix.csr);
-      const ptr = memory.alloc(taps.length * 4 + dense.length * 4);
+      const { data } = this.#dense(false);
+      const ptr = memory.alloc(taps.length * 4 + data.length * 4);
       memory.u32.set(taps, ptr / 4);
-      memory.f32.set(dense, ptr / 4 + taps.length);
+      memory.f32.set(data, ptr / 4 + taps.length);
       return { ptr, passes: [] };
     });
   }
 
-  #oriented(transposed: boolean): Matrix {
-    if (!transposed) return this.#matrix;
-    this.#transposed ??=
-      this.#matrix.format === "csr"
-        ? { format: "csr", csr: transposeCsr(this.#matrix.csr) }
-        : { format: "dense", dense: transposeDense(this.#matrix.dense) };
-    return this.#transposed;
+  #dense(transposed: boolean): DenseMatrix {
+    const { rows, cols } = this.matrix;
+    const dense = this.matrix.kind === "dense" ? this.matrix : { rows, cols, data: unpack(this.matrix) };
+    return transposed ? transposeDense(dense) : dense;
+  }
+
+  /** In blocks of the kernel's size: the kernel accepts this weight, so it is not dense and divides them. */
+  #blocks(kernel: Kernel, transposed: boolean): BlockMatrix {
+    const stored = this.matrix as Exclude<Matrix, { kind: "dense" }>;
+    return splitBlocks(transposed ? toTransposedBlocks(stored) : toBlocks(stored), ...kernel.block);
   }
 }
 
 if (Symbol.dispose)
   Object.defineProperty(PackedWeight.prototype, Symbol.dispose, { value: PackedWeight.prototype.dispose });
 
-/** Values between the user's order and [out][in][kh][kw]; a fresh array. */
+/** What a weight says of its own making. */
+export interface Why {
+  auto: boolean;
+  reason: string;
+  structure: string;
+  alternatives: WeightExplanation["alternatives"];
+}
+
+/** A weight of a matrix that came packed. */
+export function givenWeight(
+  engine: Engine,
+  matrix: Matrix,
+  shape: readonly number[],
+  layout: WeightLayout,
+  auto: boolean,
+  reason: string,
+): PackedWeight {
+  return new PackedWeight(engine, matrix, shape, layout, {
+    auto,
+    reason,
+    structure: "not looked at",
+    alternatives: [],
+  });
+}
+
+const countNonzeros = (values: Float32Array): number => {
+  let n = 0;
+  for (let i = 0; i < values.length; i++) if (values[i] !== 0) n++;
+  return n;
+};
+
+function countsOf({ rows, cols, data }: Matrix): { nnz: number; density: number; fill: number } {
+  const nnz = countNonzeros(data);
+  return { nnz, density: rows * cols ? nnz / (rows * cols) : 0, fill: data.length ? nnz / data.length : 1 };
+}
+
+function structureOf(format: Format, transposed: boolean, rowsPerGroup: number): Omit<Structure, "dense"> {
+  const kind = typeof format === "string" ? format : format.kind;
+  const block: [number, number] =
+    typeof format === "string" || format.kind === "nm"
+      ? [1, 1]
+      : format.kind === "block"
+        ? [format.rows, format.cols]
+        : [format.blockRows ?? 1, 1];
+  const group = typeof format !== "string" && format.kind === "nm" && !transposed ? format.m : 0;
+  return { kind, block: transposed ? [block[1], block[0]] : block, group, rowsPerGroup };
+}
+
+/** Values between the user's order and [out][in][kh][kw]: the array itself where they are the same. */
 function reorder(data: Float32Array, shape: readonly number[], layout: WeightLayout, way: "from" | "to"): Float32Array {
-  if (layout === "oi" || layout === "oihw" || data.length === 0) return data.slice();
+  if (layout === "oi" || layout === "oihw" || data.length === 0) return data;
   const [out, inn, kh = 1, kw = 1] = shape;
   const spots = kh * kw;
   const result = new Float32Array(data.length);
@@ -226,63 +333,118 @@ function reorder(data: Float32Array, shape: readonly number[], layout: WeightLay
 /** Rows of the batch that a prediction is for. */
 const MANY = 64;
 
-/** ns to turn one element of x into a panel or one of y out of it (Cascade Lake, 2026-11). */
-const TURN = 0.25;
+/** A sparse format must promise this much somewhere, or a wrong prediction would cost more than it brings. */
+const WORTH = 1.05;
 
-/** Predicted ns of one row and of many, for each format. */
-function predict(engine: Engine, m: number, k: number, nnz: number, format: Format) {
-  const work = { m, k, nnz };
+/** What a sparse format may store of all places at most: beyond, tiny matrices alone would seem to gain. */
+const SPARSE = 0.9;
+
+/** Complementary sets less full than this lose to csr: a place is a value and an id, 5 bytes, a csr entry 6. */
+const FULL = 0.8;
+
+/** A format, and the numbers that it would store. */
+interface Option {
+  format: Format;
+  places: number;
+}
+
+/** Predicted ns of one row and of many. */
+function predict(engine: Engine, { format, places }: Option, m: number, k: number) {
+  const structure = { ...structureOf(format, false, 0), dense: format === "dense" };
+  const work: Work = { m, k, places, channels: k, channelsPerBlock: k || 1 };
+  const { costs } = engine;
   return {
-    oneRow: vectorKernel(format).cost(work, engine.simd),
-    manyRows: costOf(cutColumns(MANY, work, engine.simd, format), work, engine.simd) + MANY * (m + k) * TURN,
+    oneRow: candidates("spmv", 1, structure, work, costs)[0].ns,
+    manyRows: candidates("spmm", MANY, structure, work, costs)[0].ns + MANY * (m + k) * costs.turn,
   };
 }
 
+/** What the structure of the zeros offers, most specific first. */
+function optionsFor(found: Detection): Option[] {
+  const { rows, cols, nnz, nm, complementary } = found;
+  const offered: Option[] = [];
+  const fillOf = (r: number, c: number) => found.fills.find((f) => f.rows === r && f.cols === c)?.fill || 1; // 0 when all is zero
+  if (complementary && complementary.fill >= FULL) {
+    const { overlay, blockRows } = complementary;
+    offered.push({ format: { kind: "complementary", overlay, blockRows }, places: nnz / fillOf(blockRows, 1) });
+  }
+  if (nm) {
+    const { n, m } = nm;
+    offered.push({ format: { kind: "nm", n, m }, places: rows * (Math.floor(cols / m) * n + Math.min(n, cols % m)) });
+  }
+  for (const r of BLOCK_ROWS) {
+    for (const c of BLOCK_COLS) {
+      if (r * c > 1) offered.push({ format: { kind: "block", rows: r, cols: c }, places: nnz / fillOf(r, c) });
+    }
+  }
+  offered.push({ format: "csr", places: nnz });
+  return offered;
+}
+
 /** Validates, chooses a format, packs. */
-export function packWeight(engine: Engine, data: unknown, shape: unknown, options: PackOptions): PackedWeight {
+export function packWeight(engine: Engine, data: unknown, shape: unknown, o: PackOptions): PackedWeight {
   if (!Array.isArray(shape)) fail("ERR_TYPE", "shape", "an array of dimensions", shape);
   if (shape.length !== 2 && shape.length !== 4) {
     fail("ERR_SHAPE", "shape", "2 dimensions [out, in] or 4 [out, in, kh, kw]", shape);
   }
   const size = sizeOf("shape", shape);
-  const flat = shape.length === 2;
-  const layout: WeightLayout = flat
-    ? oneOf("layout", options.layout, ["oi", "io"], "oi")
-    : oneOf("layout", options.layout, ["oihw", "hwio"], "oihw");
-  const wish = oneOf("format", options.format, ["auto", "dense", "csr"] as const, "auto");
+  const { format: wish = "auto", layout: order } = options("options", o, ["format", "layout"]);
+  const layout: WeightLayout =
+    shape.length === 2 ? oneOf("layout", order, ["oi", "io"], "oi") : oneOf("layout", order, ["oihw", "hwio"], "oihw");
+  const asked = wish === "auto" ? undefined : checkFormat(wish);
   const ours: number[] =
     layout === "io" ? [shape[1], shape[0]] : layout === "hwio" ? [shape[3], shape[2], shape[0], shape[1]] : [...shape];
-  const values = reorder(floats("data", data, size), ours, layout, "from");
-  const rows = ours[0];
+  const given = floats("data", data, size);
+  const values = reorder(given, ours, layout, "from");
+  const { format, why } = decide(engine, values, ours, asked);
+  // A dense weight keeps the array: it must be its own, whatever the caller does with theirs.
+  const kept = format === "dense" && values === given ? values.slice() : values;
   const cols = ours.slice(1).reduce((a, b) => a * b, 1);
-  let nnz = 0;
-  for (let i = 0; i < size; i++) if (values[i] !== 0) nnz++;
+  return new PackedWeight(engine, packAs(format, kept, ours[0], cols), ours, layout, why);
+}
 
-  const dense = predict(engine, rows, cols, nnz, "dense");
-  const csr = predict(engine, rows, cols, nnz, "csr");
-  const gain = { oneRow: ratio(dense.oneRow, csr.oneRow), manyRows: ratio(dense.manyRows, csr.manyRows) };
-  const zeros = `${((size ? 1 - nnz / size : 0) * 100).toFixed(1)}% zeros`;
-  // A matrix may meet one row or many; a kernel has many pixels. Never choose what one of its uses would pay for.
-  const worst = flat ? Math.min(gain.oneRow, gain.manyRows) : gain.manyRows;
-  const predicted = flat
-    ? `csr predicted at ${gain.oneRow.toFixed(1)}x dense for one row, ${gain.manyRows.toFixed(1)}x for 64`
-    : `csr predicted at ${gain.manyRows.toFixed(1)}x dense`;
-  const format = wish === "auto" ? (worst > 1 ? "csr" : "dense") : wish;
-  const matrix: Matrix =
-    format === "csr" ? { format, csr: packCsr(values, rows, cols) } : { format, dense: { rows, cols, data: values } };
-  const packedBytes = matrix.format === "csr" ? bytesCsr(matrix.csr) : size * 4;
-  return new PackedWeight(engine, matrix, ours, layout, {
-    format,
-    reason: `${wish === "auto" ? (format === "csr" ? "fastest" : "no sparse format is faster") : "asked for"}: ${zeros}, ${predicted}`,
-    nnz,
-    density: size ? nnz / size : 0,
-    denseBytes: size * 4,
-    packedBytes,
-    alternatives: [
-      { format: "dense", oneRow: 1, manyRows: 1 },
-      { format: "csr", ...gain },
-    ],
+/** The format that was asked for, or the one that the cost model finds fastest for what the zeros look like. */
+function decide(
+  engine: Engine,
+  values: Float32Array,
+  shape: readonly number[],
+  asked: Format | undefined,
+): { format: Format; why: Why } {
+  const found = detect(values, shape);
+  const { rows: m, cols: k } = found;
+  const flat = shape.length === 2;
+  const dense = predict(engine, { format: "dense", places: m * k }, m, k);
+  const rated = optionsFor(found).map((option) => {
+    const t = predict(engine, option, m, k);
+    return { ...option, oneRow: ratio(dense.oneRow, t.oneRow), manyRows: ratio(dense.manyRows, t.manyRows) };
   });
+  // A matrix may meet one row or many, a kernel has many pixels. Where dense is faster, it runs.
+  const gain = (x: { oneRow: number; manyRows: number }) =>
+    flat ? Math.sqrt(Math.max(1, x.oneRow) * Math.max(1, x.manyRows)) : x.manyRows;
+  // A more specific format is smaller at the same speed, so it takes more than a tie to leave it.
+  const best = rated.reduce((a, b) => (gain(b) > gain(a) * 1.02 ? b : a));
+  const worth = gain(best) >= WORTH && best.places <= m * k * SPARSE;
+  const format = asked ?? (worth ? best.format : "dense");
+  const zeros = `${((m * k ? found.sparsity : 0) * 100).toFixed(1)}% zeros`;
+  const said = rated.find((x) => formatName(x.format) === formatName(format)) ?? best;
+  const speed = flat
+    ? `${said.oneRow.toFixed(1)}x dense for one row, ${said.manyRows.toFixed(1)}x for ${MANY}`
+    : `${said.manyRows.toFixed(1)}x dense`;
+  const { complementary: sets } = found;
+  const loose = sets && sets.fill < FULL ? `; complementary sets would be ${Math.round(sets.fill * 100)}% full` : "";
+  const choice = asked ? "asked for" : format === "dense" ? "no sparse format is faster" : "fastest";
+  return {
+    format,
+    why: {
+      auto: asked === undefined,
+      structure: found.name,
+      reason: `${choice}: ${found.name}, ${zeros}, ${formatName(said.format)} predicted at ${speed}${loose}`,
+      alternatives: [
+        { format: "dense" as const, oneRow: 1, manyRows: 1 },
+        ...rated.map(({ format, oneRow, manyRows }) => ({ format, oneRow, manyRows })),
+      ],
+    },
+  };
 }
 
 const ratio = (a: number, b: number): number => (b > 0 ? a / b : 1);

@@ -1,14 +1,28 @@
 // The command as a person runs it: dist/cli.js in a process of its own, on files with known zeros.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { createEngine } from "../bindings/index.js";
 import type { InspectRow, Measurement } from "../bindings/inspect.js";
 import type { SafetensorsInput } from "../bindings/io/safetensors.js";
-import { writeSafetensors } from "../bindings/io/safetensors.js";
+import { readSafetensors, toFloat32, writeSafetensors } from "../bindings/io/safetensors.js";
+import { check, prune } from "../bindings/patterns.js";
+import { random, sameBits, values } from "./oracle.js";
 
 const test = suite("cli");
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -61,14 +75,19 @@ function matrix(shape: number[], zeros: number): SafetensorsInput {
   return { shape, data };
 }
 
+/** Half zeros; rows 0..2 and column 7 without a weight, and the zeros of the column negative. */
+function emptied(): Float32Array {
+  const data = matrix([40, 50], 1000).data as Float32Array;
+  data.fill(0, 0, 150);
+  for (let row = 3; row < 40; row++) data[row * 50 + 7] = -0;
+  return data;
+}
+
 function modelTensors(): Record<string, SafetensorsInput> {
-  // Rows 0..2 and column 7 without a weight: 150 + 37 zeros, the latter negative.
-  const emptied = new Float32Array(40 * 50).fill(1).fill(0, 0, 150);
-  for (let row = 3; row < 40; row++) emptied[row * 50 + 7] = -0;
   return {
     "fc.weight": matrix([256, 256], 61_000),
     "fc.bias": matrix([256], 0),
-    "empty.weight": { shape: [40, 50], data: emptied },
+    "empty.weight": { shape: [40, 50], data: emptied() },
     "zero.weight": matrix([4, 6], 24),
     "half.weight": { dtype: "F16", shape: [2, 2], data: new Uint16Array([0x3c00, 0x3c00, 0x4000, 0xbc00]) },
     "conv.weight": matrix([8, 4, 3, 3], 144),
@@ -84,13 +103,18 @@ const expectedRows: Record<string, Pick<InspectRow, "dtype" | "shape" | "nnz" | 
   "empty.weight": {
     dtype: "F32",
     shape: [40, 50],
-    nnz: 2000 - 187,
+    nnz: emptied().reduce((n, v) => n + (v === 0 ? 0 : 1), 0),
     structure: "unstructured, 3 empty rows, 1 empty column",
   },
   "zero.weight": { dtype: "F32", shape: [4, 6], nnz: 0, structure: "all zero" },
   "half.weight": { dtype: "F16", shape: [2, 2], nnz: 4, structure: "dense" },
   "conv.weight": { dtype: "F32", shape: [8, 4, 3, 3], nnz: 144, structure: "unstructured" },
-  "depthwise.weight": { dtype: "F32", shape: [8, 1, 3, 3], nnz: 36, structure: "depthwise, unstructured" },
+  "depthwise.weight": {
+    dtype: "F32",
+    shape: [8, 1, 3, 3],
+    nnz: 36,
+    structure: "depthwise or one input channel, unstructured",
+  },
   "evil\u001b[2Jname": { dtype: "F32", shape: [3, 3], nnz: 8, structure: "unstructured" },
 };
 
@@ -121,11 +145,11 @@ test("--json: one object, with the zeros that were put in", () => {
     assert.equal([row.dtype, row.shape, row.nnz, row.structure], [dtype, shape, nnz, structure], row.name);
     assert.is(row.zeros, (size - nnz) / size, row.name);
     assert.is(row.denseBytes, size * 4, row.name);
-    assert.ok(["dense", "csr"].includes(row.format), row.name);
+    assert.match(row.format, /^(dense|csr|block \dx\d|\d+:\d+|complementary \d+(x\d)?)$/, row.name);
     assert.ok(row.reason.length > 0, row.name);
     assert.is(row.measured, undefined, row.name);
-    if (row.format === "csr") assert.ok(row.packedBytes < size * 4 * 3, row.name);
-    else assert.ok(row.packedBytes >= size * 4, row.name);
+    if (row.format === "dense") assert.is(row.packedBytes, size * 4, row.name);
+    else assert.ok(row.packedBytes < size * 4 * 3, row.name);
   }
   const byName = new Map(rows.map((row) => [row.name, row]));
   assert.is(byName.get("half.weight")?.format, "dense");
@@ -178,7 +202,7 @@ test("the tables: every matrix, readable, and nothing of a name that could steer
   assert.match(stdout, /^name +shape +zeros % +structure +format +why +KiB dense +KiB packed$/m);
   assert.match(stdout, /^fc\.weight +256x256 +93\.1 +unstructured +csr .* 256\.0 +\d+\.\d$/m);
   assert.match(stdout, /^zero\.weight +4x6 +100\.0 +all zero /m);
-  assert.match(stdout, /^depthwise\.weight +8x1x3x3 +50\.0 +depthwise, /m);
+  assert.match(stdout, /^depthwise\.weight +8x1x3x3 +50\.0 +depthwise or /m);
   assert.match(stdout, /^total: 7 matrices +\d+\.\d +\d+\.\d +\d+\.\d$/m);
   assert.match(stdout, /^name +measured +ms dense +ms packed +speed-up$/m);
   assert.match(stdout, /^fc\.weight +linear, 1 row +\d+\.\d+ +\d+\.\d+ +\d+\.\d\dx$/m);
@@ -212,6 +236,13 @@ test("command lines that are wrong: exit code 2", () => {
     [["inspect", "a", "b"], /too many arguments/],
     [["inspect", "a", "--simd", "avx"], /Allowed choices are auto, simd128, relaxed/],
     [["inspect", "a", "--fast"], /unknown option '--fast'/],
+    [["pack", "a"], /missing required argument 'out'/],
+    [["pack", "a", "b", "--prune", "2:x"], /'2:x' is invalid\. "pattern" expected/],
+    [["pack", "a", "b", "--prune", "5:4"], /'5:4' is invalid\. "pattern\.keep" expected an integer in 1\.\.4, got 5/],
+    [["pack", "a", "b", "--format", "3x3"], /'3x3' is invalid\. "format\.rows" expected one of 1, 2, 4, 8, got 3/],
+    [["pack", "a", "b", "--format", "fast"], /'fast' is invalid\. "format" expected/],
+    [["pack", "a", "b", "--only", "("], /'\(' is invalid\. Invalid regular expression/],
+    [["pack", "a", "b", "--simd", "avx"], /Allowed choices are auto, simd128, relaxed/],
     [["shrink"], /unknown command 'shrink'/],
   ];
   for (const [args, message] of cases) {
@@ -223,12 +254,205 @@ test("command lines that are wrong: exit code 2", () => {
   }
 });
 
+interface Packed {
+  file: string;
+  out: string;
+  simd: string;
+  rows: {
+    name: string;
+    dtype: string;
+    shape: number[];
+    zeros: number;
+    nnz: number;
+    structure: string;
+    format: string;
+    reason: string;
+    bytesBefore: number;
+    bytesAfter: number;
+  }[];
+  totals: {
+    matrices: number;
+    others: number;
+    bytesBefore: number;
+    bytesAfter: number;
+    fileBytesBefore: number;
+    fileBytesAfter: number;
+  };
+}
+
+/** Packs; what is left in the folder besides is a mistake. */
+function pack(...args: string[]): Packed {
+  const { status, stdout, stderr } = run("pack", ...args, "--json");
+  assert.is(stderr, "");
+  assert.is(status, 0);
+  assert.equal(
+    readdirSync(folder).filter((file) => file.endsWith(".part")),
+    [],
+  );
+  return JSON.parse(stdout);
+}
+
+const bytesOf = (file: string): number => statSync(join(folder, file)).size;
+
+test("pack: every weight matrix loads as it was, the rest of the file passes", async () => {
+  const { out, rows, totals } = pack("model.safetensors", "packed.safetensors", "--format", "csr");
+  assert.is(out, "packed.safetensors");
+  assert.equal(rows.map((row) => row.name).sort(), Object.keys(expectedRows).sort());
+  const inputs = readSafetensors(readFileSync(join(folder, "model.safetensors"))).tensors;
+  const engine = await createEngine();
+  const { weights, tensors, metadata } = engine.deserialize(readFileSync(join(folder, "packed.safetensors")));
+  assert.equal({ ...metadata }, { format: "pt" });
+  assert.equal([...tensors.keys()].sort(), ["fc.bias", "none.weight", "position_ids"]);
+  for (const [name, { dtype, data }] of tensors) {
+    assert.equal([dtype, [...data]], [inputs.get(name)?.dtype, [...(inputs.get(name)?.data ?? [])]], name);
+  }
+  for (const row of rows) {
+    const input = inputs.get(row.name);
+    assert.ok(input);
+    const w = weights[row.name];
+    assert.equal([w.format, row.format, row.reason.length > 0], ["csr", "csr", true], row.name);
+    assert.equal([row.dtype, row.shape, row.nnz], [input.dtype, input.shape, expectedRows[row.name].nnz], row.name);
+    assert.equal([row.bytesBefore, row.bytesAfter], [input.data.byteLength, w.byteLength], row.name);
+    sameBits(
+      w.toDense(),
+      toFloat32(input).map((v) => v + 0),
+      row.name,
+    );
+  }
+  engine.dispose();
+  assert.equal([totals.matrices, totals.others], [7, 3]);
+  assert.is(
+    totals.bytesAfter,
+    rows.reduce((sum, row) => sum + row.bytesAfter, 0),
+  );
+  const { fileBytesBefore, fileBytesAfter } = totals;
+  assert.equal([fileBytesBefore, fileBytesAfter], [bytesOf("model.safetensors"), bytesOf("packed.safetensors")]);
+  assert.ok(fileBytesAfter < fileBytesBefore / 2);
+
+  const { rows: seen, totals: sums } = report("packed.safetensors");
+  assert.is(sums.matrices, 7);
+  for (const row of seen) {
+    const { nnz, structure } = expectedRows[row.name];
+    assert.equal(
+      [row.nnz, row.structure, row.format, row.reason],
+      [nnz, structure, "csr", "loaded from a file"],
+      row.name,
+    );
+  }
+});
+
+test("pack --prune: the pattern of the library, only where names allow", async () => {
+  const shape = [40, 50];
+  const data = values(2000, 0, random(1));
+  const tensors = Object.fromEntries(
+    ["first.weight", "a.weight", "last.weight"].map((name) => [name, { shape, data }]),
+  );
+  writeFileSync(join(folder, "full.safetensors"), writeSafetensors(tensors));
+  const args = ["--prune", "2:4", "--only", "weight$", "--skip", "^(first|last)\\."];
+  const { rows, totals } = pack("full.safetensors", "pruned.safetensors", ...args);
+  assert.equal(
+    rows.map(({ name, zeros, nnz, structure }) => [name, zeros, nnz, structure]),
+    [["a.weight", 0.48, 1040, "2:4 along the inputs"]],
+  );
+  assert.equal([totals.matrices, totals.others], [1, 2]);
+  const engine = await createEngine();
+  const file = engine.deserialize(readFileSync(join(folder, "pruned.safetensors")));
+  const kept = file.weights["a.weight"].toDense();
+  sameBits(kept, prune(data, shape, "2:4"), "a.weight");
+  assert.ok(check(kept, shape, "2:4").ok);
+  for (const name of ["first.weight", "last.weight"]) {
+    const entry = file.tensors.get(name);
+    assert.equal([entry?.dtype, entry?.shape], ["F32", shape], name);
+    sameBits(entry?.data as Float32Array, data, name);
+  }
+  engine.dispose();
+});
+
+test("pack: a table of what was gained", () => {
+  const { status, stdout, stderr } = run("pack", "model.safetensors", "table.safetensors", "--format", "csr");
+  assert.is(stderr, "");
+  assert.is(status, 0);
+  for (const line of stdout.split("\n")) assert.ok(line.length <= 120, `${line.length} columns: ${line}`);
+  assert.not.match(stdout, "\u001b");
+  assert.match(stdout, /^model\.safetensors → table\.safetensors: 7 matrices packed, 3 other tensors as before$/m);
+  assert.match(stdout, /^name +shape +zeros % +structure +format +KiB before +KiB after +gain$/m);
+  assert.match(stdout, /^fc\.weight +256x256 +93\.1 +unstructured +csr +256\.0 +\d+\.\d +\d+\.\d\dx$/m);
+  assert.match(stdout, /^total: 7 matrices +\d+\.\d +\d+\.\d +\d+\.\d\dx$/m);
+  assert.match(stdout, /^the file +\d+\.\d +\d+\.\d +\d+\.\d\dx$/m);
+});
+
+test("pack: what cannot be done leaves every file as it was", () => {
+  mkdirSync(join(folder, "folder"), { recursive: true });
+  for (const name of ["hard.safetensors", "soft.safetensors"]) rmSync(join(folder, name), { force: true });
+  linkSync(join(folder, "model.safetensors"), join(folder, "hard.safetensors"));
+  symlinkSync("model.safetensors", join(folder, "soft.safetensors"));
+  pack("model.safetensors", "again.safetensors");
+  const before = readdirSync(folder).map((file) => [file, bytesOf(file)]);
+  const model = readFileSync(join(folder, "model.safetensors"));
+  const same = /is the file to read: give another name/;
+  const cases: [string[], RegExp][] = [
+    [["missing.safetensors", "o"], /There is no file missing\.safetensors\./],
+    [["text.safetensors", "o"], /text\.safetensors is not a safetensors file/],
+    [["model.safetensors", "model.safetensors"], same],
+    [["model.safetensors", "folder/../model.safetensors"], same],
+    [["model.safetensors", "hard.safetensors"], same],
+    [["model.safetensors", "soft.safetensors"], same],
+    [["soft.safetensors", "model.safetensors"], same],
+    [["model.safetensors", "folder"], /folder is a folder\./],
+    [["model.safetensors", "nowhere/o"], /There is no folder nowhere\./],
+    [["again.safetensors", "o"], /again\.safetensors is packed already: give the file that it was made from\./],
+    [["bias.safetensors", "o"], /bias\.safetensors has no weight matrix to pack: 1 tensor, but none that is float/],
+    [
+      ["model.safetensors", "o", "--only", "nothing"],
+      /no weight matrix to pack: .* and of a name that was asked for\./,
+    ],
+    [
+      ["model.safetensors", "o", "--format", "2:4"],
+      /[a-z]+\.weight: "data" expected at most 2 nonzeros in each 4 columns/,
+    ],
+  ];
+  for (const [args, message] of cases) {
+    const { status, stdout, stderr } = run("pack", ...args);
+    assert.match(stderr, message);
+    assert.match(stderr, /^skipzeros: [^\n]+\n$/);
+    assert.is(stdout, "");
+    assert.is(status, 1, args.join(" "));
+  }
+  assert.equal(
+    readdirSync(folder).map((file) => [file, bytesOf(file)]),
+    before,
+  );
+  assert.ok(model.equals(readFileSync(join(folder, "model.safetensors"))));
+});
+
+test("pack replaces a file that is there, also behind a link", () => {
+  writeFileSync(join(folder, "old.safetensors"), "old");
+  rmSync(join(folder, "link.safetensors"), { force: true });
+  symlinkSync("old.safetensors", join(folder, "link.safetensors"));
+  pack("model.safetensors", "link.safetensors");
+  assert.ok(bytesOf("old.safetensors") > 3);
+  assert.is(report("old.safetensors").totals.matrices, 7);
+});
+
+test("a packed file that is broken: a sentence that names the tensor", () => {
+  pack("model.safetensors", "broken.safetensors", "--format", "csr");
+  const { tensors, metadata } = readSafetensors(readFileSync(join(folder, "broken.safetensors")));
+  tensors.delete("fc.weight.indptr");
+  writeFileSync(join(folder, "broken.safetensors"), writeSafetensors(tensors, metadata));
+  const { status, stdout, stderr } = run("inspect", "broken.safetensors");
+  assert.equal([status, stdout], [1, ""]);
+  assert.match(stderr, /^skipzeros: broken\.safetensors: "fc\.weight\.indptr" expected a tensor, [^\n]+\n$/);
+});
+
 test("--help and --version", () => {
   const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
   assert.equal([run("--version").stdout, run("--version").status], [`${version}\n`, 0]);
   const help = run("inspect", "--help");
   assert.is(help.status, 0);
   for (const option of ["--measure", "--json", "--simd"]) assert.ok(help.stdout.includes(option), option);
+  const packing = run("pack", "--help").stdout;
+  for (const option of ["--prune", "--format", "--only", "--skip", "--json"])
+    assert.ok(packing.includes(option), option);
 });
 
 test.run();

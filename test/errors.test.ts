@@ -3,8 +3,31 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { supports } from "../bindings/builds.js";
-import { createEngine, type Engine, type EngineOptions, type PackedWeight, type Tensor } from "../bindings/index.js";
-import { onEachBuild, random, refuses, sameBits, seed, sizeOf, values } from "./oracle.js";
+import { formatName } from "../bindings/formats/format.js";
+import {
+  createEngine,
+  type Engine,
+  type EngineOptions,
+  type Format,
+  type LinearOptions,
+  type PackedWeight,
+  type Tensor,
+} from "../bindings/index.js";
+import { KERNELS } from "../bindings/kernels.js";
+import {
+  ANY_MATRIX,
+  costsWith,
+  FORMATS,
+  kernelsOf,
+  onEachBuild,
+  random,
+  refuses,
+  sameBits,
+  seed,
+  sizeOf,
+  values,
+  weightsFor,
+} from "./oracle.js";
 
 const test = suite("errors");
 
@@ -178,10 +201,6 @@ table("pack", [
     [2 ** 31, 1],
     [2 ** 16, 2 ** 15, 1, 1],
   ].flatMap((shape) => rows("ERR_SHAPE", "shape", [shape], ({ engine }, s) => engine.pack(zeros(6), s))),
-  ...rows("ERR_VALUE", "format", ["CSR", "coo", ""], ({ engine }, format) => engine.pack(zeros(6), [2, 3], { format })),
-  ...rows("ERR_TYPE", "format", [5, null, {}, ["csr"]], ({ engine }, format) =>
-    engine.pack(zeros(6), [2, 3], { format }),
-  ),
   ...rows("ERR_VALUE", "layout", ["hwio", "oihw", "OI", "nchw"], ({ engine }, layout) =>
     engine.pack(zeros(6), [2, 3], { layout }),
   ),
@@ -195,6 +214,43 @@ table("pack", [
   ...rows("ERR_VALUE", "options", [{ formt: "csr" }, { kind: "csr" }], ({ engine }, o) =>
     engine.pack(zeros(6), [2, 3], o),
   ),
+]);
+
+/** A field of a format that is wrong: by value, then by type. */
+const field = (good: object, key: string, values: unknown[], types: unknown[]): Row[] => {
+  const call = ({ engine }: Fixture, value: unknown) =>
+    engine.pack(zeros(6), [2, 3], { format: { ...good, [key]: value } as never });
+  return [
+    ...rows("ERR_VALUE", `format.${key}`, values, call),
+    ...rows("ERR_TYPE", `format.${key}`, [null, [4], {}, 4n, Symbol("s"), ...types], call),
+  ];
+};
+const NO_SIZES = [0, -1, 1.5, NaN, Infinity, -Infinity, 2 ** 31];
+
+table("pack: formats", [
+  ...rows(
+    "ERR_VALUE",
+    "format",
+    [
+      ...["CSR", "coo", "", "AUTO", "block", "nm", "complementary", "2:4", "block 4x1"],
+      // A key too many is a key misspelt.
+      { kind: "block", rows: 4, cols: 1, r: 4 },
+      { kind: "nm", n: 2, m: 4, M: 4 },
+      { kind: "complementary", overlay: 2, blockrows: 4 },
+      { kind: "complementary", overlay: 2, "": 4 },
+    ],
+    ({ engine }, format) => engine.pack(zeros(6), [2, 3], { format }),
+  ),
+  ...rows("ERR_TYPE", "format", [5, null, true, 1n, ["csr"], [], Symbol("s"), () => "csr"], ({ engine }, format) =>
+    engine.pack(zeros(6), [2, 3], { format }),
+  ),
+  ...field({ rows: 4, cols: 1 }, "kind", ["csr", "dense", "auto", "bsr", "Block", ""], [undefined, 4]),
+  ...field({ kind: "block", cols: 1 }, "rows", [...NO_SIZES, 3, 5, 6, 16], [undefined, "4"]),
+  ...field({ kind: "block", rows: 4 }, "cols", [...NO_SIZES, 3, 5, 8], [undefined, "4"]),
+  ...field({ kind: "nm", m: 4 }, "n", [...NO_SIZES, 5, 1024], [undefined, "4"]),
+  ...field({ kind: "nm", n: 1 }, "m", [...NO_SIZES, 1, 1025, 2048], [undefined, "4"]),
+  ...field({ kind: "complementary" }, "overlay", [...NO_SIZES, 65536], [undefined, "4"]),
+  ...field({ kind: "complementary", overlay: 2 }, "blockRows", [...NO_SIZES, 2, 3, 16], ["4"]),
 ]);
 
 table("weights: update", [
@@ -335,6 +391,11 @@ const RIGHT: WithOptions = ({ engine, x, w }, o) => engine.matmul(x, w, o);
 const CONV: WithOptions = ({ engine, image, k }, o) => engine.conv2d(image, k, o);
 const DEPTHWISE: WithOptions = ({ engine, image, dw }, o) => engine.conv2d(image, dw, { groups: 2, ...(o as object) });
 const EXPLAIN: WithOptions = ({ engine, image, k }, o) => engine.explain("conv2d", image, k, o);
+const EXPLAIN_FLAT: WithOptions[] = [
+  ({ engine, x, w }, o) => engine.explain("linear", x, w, o),
+  ({ engine, w }, o) => engine.explain("matmul", w, like(3, 2), o),
+  ({ engine, x, w }, o) => engine.explain("matmul", x, w, o),
+];
 const MAX: WithOptions = ({ engine, image }, o) => engine.maxPool2d(image, o);
 const AVG: WithOptions = ({ engine, image }, o) => engine.avgPool2d(image, o);
 const GLOBAL: WithOptions = ({ engine, image }, o) => engine.globalAvgPool2d(image, o);
@@ -369,11 +430,16 @@ const option = (
 const FUSING = [LINEAR, LEFT, RIGHT, CONV];
 
 table("options as a whole", [
-  ...[...FUSING, EXPLAIN, MAX, AVG, GLOBAL, ...BINARY, ...UNARY].flatMap((call) => [
+  ...[...FUSING, EXPLAIN, ...EXPLAIN_FLAT, MAX, AVG, GLOBAL, ...BINARY, ...UNARY].flatMap((call) => [
     ...rows("ERR_TYPE", "options", [null, 5, "relu", [], [{ kernel: 2 }], () => 1, 1n, Symbol("s")], call),
     ...rows("ERR_VALUE", "options", [{ kernel: 2, biass: zeros(3) }, { Kernel: 2 }, { "": 1 }], call),
   ]),
-  ...[...BINARY, ...UNARY, LINEAR].flatMap((call) => rows("ERR_VALUE", "options", [{ stride: 1 }], call)),
+  ...[...BINARY, ...UNARY, LINEAR, ...EXPLAIN_FLAT].flatMap((call) =>
+    rows("ERR_VALUE", "options", [{ stride: 1 }], call),
+  ),
+  ...[...BINARY, ...UNARY, MAX, GLOBAL].flatMap((call) =>
+    rows("ERR_VALUE", "options", [{ forceKernel: "f32_binary" }], call),
+  ),
   ...[...UNARY, MAX, AVG, GLOBAL].flatMap((call) => rows("ERR_VALUE", "options", [{ activation: "relu" }], call)),
   ...rows(
     "ERR_VALUE",
@@ -430,6 +496,135 @@ table("bias, activation, residual and out", [
   ["ERR_SHAPE", "out", ({ engine, image, x }) => engine.maxPool2d(image, { kernel: 2, out: x })],
   ["ERR_SHAPE", "out", ({ engine, image, x }) => engine.avgPool2d(image, { kernel: 2, out: x })],
 ]);
+
+const FORCING = [...FUSING, DEPTHWISE, EXPLAIN, ...EXPLAIN_FLAT];
+
+table("forceKernel", [
+  ...option(
+    "ERR_TYPE",
+    "forceKernel",
+    [null, 5, true, {}, [], ["f32_csr_spmm_4"], [""], 1n, Symbol("s"), () => 1, new String("f32_csr_spmm_4")],
+    FORCING,
+  ),
+  ...option(
+    "ERR_VALUE",
+    "forceKernel",
+    [
+      ...["", "undefined", "csr", "f32_csr_spmm", "f32_csr_spmm_5", "F32_CSR_SPMM_4", " f32_csr_spmm_4", "__proto__"],
+      // They exist, but take no weights, or not these.
+      ...["f32_transpose", "f32_clamp", "f32_max_pool", "f32_dense_gemm_8", "f32_dense_gemv", "f32_dense_depthwise"],
+      ...["f32_nm_spmv", "f32_block_spmv_4x1", "f32_block_spmm_4x1_8", "f32_block_spmm_2x1_4"],
+      "x".repeat(1e5),
+    ],
+    FORCING,
+  ),
+  // One row has no strips, and a convolution no single vector.
+  ["ERR_VALUE", "forceKernel", ({ engine, w }) => engine.linear(like(3), w, { forceKernel: "f32_csr_spmm_4" })],
+  ["ERR_VALUE", "forceKernel", ({ engine, w }) => engine.matmul(w, like(3, 1), { forceKernel: "f32_csr_spmm_4" })],
+  ["ERR_VALUE", "forceKernel", ({ engine, w }) => engine.matmul(w, like(3, 2), { forceKernel: "f32_csr_spmv" })],
+  ["ERR_VALUE", "forceKernel", ({ engine, image, k }) => engine.conv2d(image, k, { forceKernel: "f32_csr_spmv" })],
+  // Nothing to do is no reason to take it.
+  ["ERR_VALUE", "forceKernel", ({ engine, w }) => engine.linear(like(0, 3), w, { forceKernel: "f32_dense_gemv" })],
+  ["ERR_VALUE", "forceKernel", ({ engine, w }) => engine.matmul(w, like(3, 0), { forceKernel: "f32_dense_gemv" })],
+  // A plan that is known for one name is not found under a value that reads like it.
+  [
+    "ERR_TYPE",
+    "forceKernel",
+    ({ engine, x, w }) => {
+      engine.explain("linear", x, w, { forceKernel: "f32_csr_spmm_4" });
+      engine.linear(x, w, { forceKernel: ["f32_csr_spmm_4"] as never });
+    },
+  ],
+  [
+    "ERR_TYPE",
+    "forceKernel",
+    ({ engine, image, k }) => {
+      engine.explain("conv2d", image, k, { forceKernel: "f32_csr_spmm_4" });
+      engine.conv2d(image, k, { forceKernel: { toString: () => "f32_csr_spmm_4" } as never });
+    },
+  ],
+]);
+
+test("forceKernel: what cannot run a weight names all that can, and those do", () =>
+  onEachBuild((engine) => {
+    const rnd = random();
+    const own = (f: Format | "auto") => (f === "auto" ? "csr" : f);
+    for (const format of ["auto", ...FORMATS] as const) {
+      const w = engine.pack(weightsFor(own(format), 8, 16, 0.4, rnd), [8, 16], { format });
+      const k = engine.pack(weightsFor(own(format), 8, 16, 0.4, rnd), [8, 4, 2, 2], { format });
+      const calls: [label: string, weight: PackedWeight, call: (o: LinearOptions) => Tensor][] = [
+        ["one row", w, (o) => engine.linear(like(16), w, o)],
+        ["rows", w, (o) => engine.linear(like(5, 16), w, o)],
+        ["column", w, (o) => engine.matmul(w, like(16, 1), o)],
+        ["columns", w, (o) => engine.matmul(w, like(16, 5), o)],
+        ["x · w", w, (o) => engine.matmul(like(1, 8), w, o)],
+        ["conv2d", k, (o) => engine.conv2d(like(1, 4, 4, 4), k, o)],
+        ["groups of two rows", k, (o) => engine.conv2d(like(1, 16, 4, 4), k, { ...o, groups: 4 })],
+      ];
+      for (const [label, weight, call] of calls) {
+        const names = kernelsOf((forceKernel) => call({ forceKernel }));
+        const list = names.join(", ");
+        for (const { name } of KERNELS) {
+          if (names.includes(name)) {
+            call({ forceKernel: name }).dispose();
+            continue;
+          }
+          const message = new RegExp(
+            `^"forceKernel" expected one of ${list} here, got "${name}", which cannot run this$`,
+          );
+          refuses(engine, "ERR_VALUE", message, () => call({ forceKernel: name }));
+        }
+        // Zeros are multiplied only where that was left to us; csr takes whatever is sparse.
+        const where = `${format === "auto" ? format : formatName(format)} ${label}: ${list}`;
+        assert.is(/dense/.test(list), format === "auto" || format === "dense", where);
+        assert.is(/csr/.test(list), weight.format !== "dense", where);
+      }
+      w.dispose();
+      k.dispose();
+    }
+  }));
+
+test("forceKernel: blocks are split, never put together, and stay inside their group", () =>
+  onEachBuild((engine) => {
+    const rnd = random();
+    const pack = (format: Format, ...shape: number[]) =>
+      engine.pack(weightsFor(format, shape[0], sizeOf(shape) / shape[0], 0.4, rnd), shape, { format });
+    const block = (rows: number, cols: number): Format => ({ kind: "block", rows, cols });
+    const sets: Format = { kind: "complementary", overlay: 2, blockRows: 8 };
+    const row = (format: Format) => {
+      const w = pack(format, 8, 16);
+      return kernelsOf((forceKernel) => engine.linear(like(16), w, { forceKernel }));
+    };
+    const back = (format: Format) => {
+      const w = pack(format, 8, 16);
+      return kernelsOf((forceKernel) => engine.matmul(like(1, 8), w, { forceKernel }));
+    };
+    const grouped = (format: Format, m: number) => {
+      const w = pack(format, m, 2, 2, 2);
+      return kernelsOf((forceKernel) => engine.conv2d(like(1, 4, 3, 3), w, { groups: 2, forceKernel }));
+    };
+    const has = (names: string[], wanted: string, not: string) => {
+      for (const text of wanted.split(" "))
+        assert.ok(
+          names.some((n) => n.includes(text)),
+          `${text} of ${names}`,
+        );
+      for (const text of not.split(" ")) assert.ok(!names.some((n) => n.includes(text)), `no ${text} in ${names}`);
+    };
+    has(row(block(4, 2)), "csr_spmv 4x1 2x1 1x2", "8x1 1x4 nm");
+    has(row(block(1, 4)), "csr_spmv 1x4 1x2", "2x1 4x1 8x1 nm");
+    has(row(sets), "csr_spmv 8x1 4x1 2x1", "1x2 1x4 nm");
+    has(row({ kind: "nm", n: 2, m: 4 }), "csr_spmv nm_spmv", "block");
+    has(row({ kind: "nm", n: 1, m: 8 }), "csr_spmv", "nm_spmv block");
+    // The other way round, rows are columns.
+    has(back(block(4, 2)), "csr_spmv 2x1 1x4 1x2", "4x1 8x1");
+    has(back(sets), "csr_spmv 1x4 1x2", "2x1 4x1 8x1");
+    has(back({ kind: "nm", n: 2, m: 4 }), "csr_spmv", "nm block");
+    has(grouped(block(8, 1), 16), "csr_spmm 4x1 2x1", "spmv");
+    has(grouped(block(8, 1), 12), "csr_spmm 2x1", "4x1 spmv");
+    has(grouped(block(8, 1), 6), "csr_spmm", "block");
+    has(grouped(sets, 8), "csr_spmm 4x1 2x1", "spmv");
+  }));
 
 test("out is never what the same call reads", () =>
   withFixture((f) => {
@@ -628,6 +823,39 @@ test("createEngine", async () => {
       (wasm): [RegExp, string, unknown] => [/^ERR_(FORMAT|VALUE)$/, "wasm", { wasm }],
     ),
   ];
+  // Tables of costs: each row breaks one thing.
+  const table = costsWith(() => [1, 1]).simd128 as object;
+  const broken: [code: RegExp, argument: string, costs: unknown][] = [
+    ...[null, 5, "fast", [], () => 1, 1n].map((costs): [RegExp, string, unknown] => [/^ERR_TYPE$/, "costs", costs]),
+    [/^ERR_VALUE$/, "costs", { simd: table }],
+    ...[null, 5, "fast", [table]].map((both): [RegExp, string, unknown] => [
+      /^ERR_TYPE$/,
+      "costs",
+      { simd128: both, relaxed: both },
+    ]),
+    ...(
+      [
+        [/^ERR_VALUE$/, "costs", { speed: 1 }],
+        ...["call", "turn", "copy"].flatMap((key) => [
+          ...[-1, NaN, Infinity, 2e9].map((v) => [/^ERR_VALUE$/, `costs.${key}`, { [key]: v }]),
+          ...[undefined, null, "1", 1n, [1]].map((v) => [/^ERR_TYPE$/, `costs.${key}`, { [key]: v }]),
+        ]),
+        ...[undefined, null, 5, "x", {}].map((weights) => [/^ERR_TYPE$/, "costs.weights", { weights }]),
+        ...[[], [5], [null], [[]], [[1]], [[1, 2, 3]], [[1, -1]], [["1", 1]], [[1, "1"]], [[1, NaN]], [[1, 1], []]].map(
+          (weights) => [/^ERR_VALUE$/, "costs.weights", { weights }],
+        ),
+        [/^ERR_VALUE$/, "costs.weights", { weights: [[Symbol("s"), 1n]] }],
+        ...[undefined, null, 5, "x", []].map((kernels) => [/^ERR_TYPE$/, "costs.kernels", { kernels }]),
+        ...[null, 5, [], [1], [1, 2, 3], [-1, 1], [1, NaN], [Infinity, 1], [1, 2e9], ["1", 1], [1n, 1], {}].map(
+          (pair) => [/^ERR_VALUE$/, "costs.kernels.f32_csr_spmv", { kernels: { f32_csr_spmv: pair } }],
+        ),
+      ] as [RegExp, string, object][]
+    ).map(([code, argument, wrong]): [RegExp, string, unknown] => {
+      const both = { ...table, ...wrong };
+      return [code, argument, { simd128: both, relaxed: both }];
+    }),
+  ];
+  list.push(...broken.map(([code, name, costs]): [RegExp, string, unknown] => [code, name, { costs }]));
   if (!supports("relaxed")) list.push([/^ERR_UNSUPPORTED$/, "simd", { simd: "relaxed" }]);
   const failures: string[] = [];
   for (const [code, argument, options] of list) {
@@ -649,6 +877,12 @@ test("createEngine", async () => {
       failures.push(`${label}: ${error.code} as a ${error.name}`);
     }
   }
+  // What is left out keeps the shipped constants.
+  for (const costs of [undefined, {}, { simd128: { ...table, kernels: {} } as never }, costsWith(() => [0, 0])]) {
+    const engine = await createEngine({ costs, simd: "simd128" });
+    assert.equal([...engine.linear(like(2, 3), engine.pack(zeros(9), [3, 3])).data], [0, 0, 0, 0, 0, 0]);
+    engine.dispose();
+  }
   report(failures, list.length);
 });
 
@@ -665,6 +899,7 @@ const KEYS = [
   "kernel",
   "countIncludePad",
   "format",
+  "forceKernel",
   "x",
 ];
 const NAMES = [
@@ -683,6 +918,11 @@ const NAMES = [
   "linear",
   "matmul",
   "conv2d",
+  "f32_csr_spmm_8",
+  "f32_csr_spmv",
+  "f32_block_spmm_2x1_4",
+  "f32_dense_gemv",
+  "f32_dense_depthwise",
   "",
 ];
 const SCALARS = [
@@ -728,6 +968,10 @@ test("fuzz: any arguments work or are refused with a code", () =>
       f.tapless,
       dense,
       engine.pack(zeros(36).fill(1), [2, 2, 3, 3], { format: "dense" }),
+      ...FORMATS.filter((_, i) => i % 3 === 0).flatMap((format) => [
+        engine.pack(weightsFor(format, 3, 3, 0.3, rnd), [3, 3], { format }),
+        engine.pack(weightsFor(format, 2, 8, 0.3, rnd), [2, 2, 2, 2], { format }),
+      ]),
     ];
     const shape = (): unknown => {
       const dims: unknown[] = Array.from({ length: Math.floor(rnd() * 5) }, () => pick([0, 1, 2, 3, 5]));
@@ -747,6 +991,14 @@ test("fuzz: any arguments work or are refused with a code", () =>
       };
     };
     const scalar = (): unknown => (rnd() < 0.5 ? pick(SCALARS) : pick([1, 2, 3]));
+    const format = (): unknown =>
+      rnd() < 0.5
+        ? pick([...ANY_MATRIX, ...FORMATS])
+        : {
+            kind: pick(["block", "nm", "complementary", "", 5]),
+            [pick(["rows", "n", "overlay"])]: scalar(),
+            [pick(["cols", "m", "blockRows", "x"])]: scalar(),
+          };
     const anything = (depth = 0): unknown =>
       pick<() => unknown>([
         scalar,
@@ -759,6 +1011,7 @@ test("fuzz: any arguments work or are refused with a code", () =>
         () => pick([f.goneTensor, f.otherTensor, f.goneWeight, f.otherWeight]),
         () => Array.from({ length: pick([1, 2, 2, 4]) }, scalar),
         () => ({ min: scalar(), max: scalar() }),
+        format,
         () => pick([new Date(0), Object.create(null), () => 1, new Map(), /x/]),
         () => (depth < 2 ? options(depth + 1) : {}),
       ])();
@@ -768,6 +1021,8 @@ test("fuzz: any arguments work or are refused with a code", () =>
       for (let i = Math.floor(rnd() * 4); i > 0; i--) o[pick(KEYS)] = anything(depth + 1);
       // Pools need one, and half of the time it should fit.
       if (rnd() < 0.3) o.kernel = pick([1, 2, 3, [1, 2]]);
+      if (rnd() < 0.1) o.format = format();
+      if (rnd() < 0.1) o.forceKernel = pick(KERNELS).name;
       return o;
     };
     const x = (): unknown => (rnd() < 0.7 ? pick<() => unknown>([() => pick(own), tensorLike])() : anything());

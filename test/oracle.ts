@@ -1,7 +1,16 @@
 // What every test compares with: seeded data, plain float64 loops, and a comparison that names the first bad element.
 
 import { type Build, supports } from "../bindings/builds.js";
-import { createEngine, type Engine } from "../bindings/index.js";
+import { type Matrix, unpack } from "../bindings/formats/format.js";
+import {
+  type Costs,
+  createEngine,
+  type Engine,
+  type EngineOptions,
+  type Format,
+  type PackedWeight,
+} from "../bindings/index.js";
+import { KERNELS, type Kernel } from "../bindings/kernels.js";
 
 /** One number reproduces a failure: SEED=… npm test. */
 export const seed = Number(process.env.SEED ?? Date.now() % 1e9);
@@ -22,6 +31,88 @@ export function values(n: number, zeros: number, rnd: () => number): Float32Arra
   const a = new Float32Array(n);
   for (let i = 0; i < n; i++) a[i] = rnd() < zeros ? 0 : rnd() * 2 - 1;
   return a;
+}
+
+const BLOCKS: Format[] = [1, 2, 4, 8].flatMap((rows) =>
+  [1, 2, 4].map((cols): Format => ({ kind: "block", rows, cols })),
+);
+const GROUPS = [
+  [1, 2],
+  [2, 4],
+  [1, 4],
+  [3, 4],
+  [4, 4],
+  [2, 3],
+  [1, 8],
+  [4, 16],
+  [5, 300],
+];
+const NM: Format[] = GROUPS.map(([n, m]) => ({ kind: "nm", n, m }));
+const COMPLEMENTARY: Format[] = [2, 5, 20].flatMap((overlay) =>
+  [1, 4, 8].map((blockRows): Format => ({ kind: "complementary", overlay, blockRows })),
+);
+
+/** Formats that any matrix may have, and all formats with the parameters that packing or kernels tell apart. */
+export const ANY_MATRIX: readonly Format[] = ["dense", "csr", ...BLOCKS, ...COMPLEMENTARY];
+export const FORMATS: readonly Format[] = [...ANY_MATRIX, ...NM];
+
+/** Zeroes all but n places, chosen at random, of each group of m inputs. */
+export function keepNm(w: Float32Array, rows: number, cols: number, n: number, m: number, rnd: () => number): void {
+  for (let r = 0; r < rows; r++) {
+    for (let c = 0; c < cols; c += m) {
+      const group = Array.from({ length: Math.min(m, cols - c) }, (_, p) => r * cols + c + p);
+      for (let left = group.length; left > n; left--) w[group.splice(Math.floor(rnd() * left), 1)[0]] = 0;
+    }
+  }
+}
+
+/**
+ * A matrix that a format may hold, mostly with the structure that the format is for: whole blocks, full groups, sets of rows
+ * that share no column, in their order or out of it. `zeros` of the blocks or places are left out; some rows are empty, and
+ * one is full where that is legal.
+ */
+export function weightsFor(format: Format, rows: number, cols: number, zeros: number, rnd: () => number): Float32Array {
+  const nm = typeof format === "object" && format.kind === "nm" ? format : undefined;
+  if (typeof format === "string" || nm || rnd() < 0.3) {
+    // A share of zeros on top of what each group leaves out.
+    const w = values(rows * cols, zeros, rnd);
+    if (nm) keepNm(w, rows, cols, nm.n, nm.m, rnd);
+    else if (rows && rnd() < 0.3) w.set(values(cols, 0, rnd), Math.floor(rnd() * rows) * cols);
+    if (rows && rnd() < 0.3) {
+      const r = Math.floor(rnd() * rows);
+      w.fill(0, r * cols, (r + 1) * cols);
+    }
+    return w;
+  }
+  const w = new Float32Array(rows * cols);
+  const fill = (row: number, col: number, high: number, wide: number) => {
+    for (let r = row; r < Math.min(rows, row + high); r++) {
+      for (let c = col; c < Math.min(cols, col + wide); c++) w[r * cols + c] = rnd() < 0.05 ? 0 : rnd() * 2 - 1;
+    }
+  };
+  if (format.kind === "block") {
+    for (let r = 0; r < rows; r += format.rows) {
+      const share = rnd() < 0.1 ? 1 : zeros;
+      for (let c = 0; c < cols; c += format.cols) if (rnd() >= share) fill(r, c, format.rows, format.cols);
+    }
+  } else if (format.kind === "complementary") {
+    const { overlay, blockRows: high = 1 } = format;
+    const count = Math.ceil(rows / high);
+    const order = Array.from({ length: count }, (_, b) => b);
+    if (rnd() < 0.5) for (let b = count - 1; b > 0; b--) order.push(...order.splice(Math.floor(rnd() * b), 1));
+    for (let first = 0; first < count; first += overlay) {
+      const members = order.slice(first, first + overlay);
+      for (let c = 0; c < cols; c++) {
+        if (rnd() >= zeros) fill(members[Math.floor(rnd() * members.length)] * high, c, high, 1);
+      }
+    }
+  }
+  return w;
+}
+
+/** 1 where a weight stores a number, 0 elsewhere; [out, in…] whatever its layout. */
+export function placesOf({ matrix }: PackedWeight): Float32Array {
+  return unpack({ ...matrix, data: new Float32Array(matrix.data.length).fill(1) } as Matrix);
 }
 
 /** Exact results, and for each how large an error float32 may make: γ(terms) · Σ|terms|. */
@@ -191,16 +282,41 @@ export const builds: Build[] = (["simd128", "relaxed"] as const).filter((build) 
   return false;
 });
 
+/** Constants for the choice of kernels, the same for both builds: of each kernel [ns an entry, ns a row], of all else nothing. */
+export function costsWith(cost: (kernel: Kernel) => readonly [entry: number, row: number]): Costs {
+  const kernels = Object.fromEntries(KERNELS.filter((k) => k.format).map((k) => [k.name, cost(k)]));
+  const table = { machine: "none", kernels, weights: [[2 ** 20, 0]] as const, call: 0, turn: 0, copy: 0 };
+  return { simd128: table, relaxed: table };
+}
+
 /** A fresh engine of each build, disposed after use. */
-export async function onEachBuild(run: (engine: Engine) => void | Promise<void>): Promise<void> {
+export async function onEachBuild(
+  run: (engine: Engine) => void | Promise<void>,
+  o: Omit<EngineOptions, "simd"> = {},
+): Promise<void> {
   for (const simd of builds) {
-    const engine = await createEngine({ simd });
+    const engine = await createEngine({ ...o, simd });
     try {
       await run(engine);
     } finally {
       engine.dispose();
     }
   }
+}
+
+/** The kernels that a call may be forced to: the error for a name that does not exist lists them. */
+export function kernelsOf(call: (forceKernel: string) => unknown): string[] {
+  const unknown = "no such kernel";
+  let message = `"${unknown}" was taken`;
+  try {
+    call(unknown);
+  } catch (error) {
+    if ((error as { code?: string }).code !== "ERR_VALUE") throw error;
+    message = (error as Error).message;
+  }
+  const names = /^"forceKernel" expected one of (.+) here, got "no such kernel"$/.exec(message);
+  if (!names) throw new Error(`expected the names of kernels, got: ${message}`);
+  return names[1].split(", ");
 }
 
 /** Runs `call`, which must throw an error of this code; what the engine holds must be the same before and after. */
@@ -228,6 +344,17 @@ export function transpose<T extends Float32Array | Float64Array>(a: T, rows: num
   const t = a.slice() as T;
   for (let r = 0; r < rows; r++) for (let c = 0; c < cols; c++) t[c * rows + r] = a[r * cols + c];
   return t;
+}
+
+/** Weights in TensorFlow's order: [out, in, spots] → [spots, in, out]. */
+export function toSpotsInOut(data: Float32Array, out: number, inn: number, spots: number): Float32Array {
+  const turned = new Float32Array(data.length);
+  for (let o = 0; o < out; o++) {
+    for (let i = 0; i < inn; i++) {
+      for (let s = 0; s < spots; s++) turned[(s * inn + i) * out + o] = data[(o * inn + i) * spots + s];
+    }
+  }
+  return turned;
 }
 
 /** Number of elements. */

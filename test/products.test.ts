@@ -1,14 +1,16 @@
-// linear, matmul and conv2d at the public API, in every format and on every build, against float64 loops within the
-// promised error. Each product runs twice, into a new tensor and into `out`, and must give the same bits both times.
+// linear, matmul and conv2d at the public API, in every format, by every kernel and on every build, against float64 loops within
+// the promised error. Each product runs twice, into a new tensor and into `out`, and must give the same bits both times.
 import fc from "fast-check";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { formatName } from "../bindings/formats/format.js";
 import type {
   Activation,
   Conv2dOptions,
   Engine,
-  FusedOptions,
+  Format,
   ImageLayout,
+  LinearOptions,
   PackedWeight,
   Padding,
   Pair,
@@ -16,29 +18,55 @@ import type {
   TensorLike,
   WeightLayout,
 } from "../bindings/index.js";
+import { KERNELS } from "../bindings/kernels.js";
 import {
+  ANY_MATRIX,
   type ConvSizes,
   close,
   convOracle,
   convOutput,
+  costsWith,
   type Expected,
   type Extras,
+  FORMATS,
+  kernelsOf,
   linearOracle,
   onEachBuild,
+  placesOf,
   random,
   sameBits,
   seed,
   sizeOf,
   toNhwc,
+  toSpotsInOut,
   transpose,
   values,
+  weightsFor,
 } from "./oracle.js";
 
 const test = suite("products");
 
-const FORMATS = ["dense", "csr", "auto"] as const;
+type PackFormat = "auto" | Format;
+/** Formats that every shape is tried in; the others take turns. */
+const BASIC: PackFormat[] = ["dense", "csr", "auto"];
+/** One of each kind, for what has little to do with its parameters. */
+const SOME: PackFormat[] = [
+  ...BASIC,
+  { kind: "block", rows: 4, cols: 1 },
+  { kind: "block", rows: 2, cols: 4 },
+  { kind: "nm", n: 2, m: 4 },
+  { kind: "nm", n: 1, m: 8 },
+  { kind: "complementary", overlay: 5, blockRows: 4 },
+];
 const ZEROS = [0, 0.5, 0.9, 0.99, 1];
-type PackFormat = (typeof FORMATS)[number];
+
+const nameOf = (format: PackFormat): string => (format === "auto" ? format : formatName(format));
+
+/** A matrix that a format may hold; one of any structure for `"auto"`. */
+function weightsIn(format: PackFormat, rows: number, cols: number, zeros: number, rnd: () => number): Float32Array {
+  const structure = format === "auto" ? at(FORMATS, Math.floor(rnd() * FORMATS.length)) : format;
+  return weightsFor(structure, rows, cols, zeros, rnd);
+}
 
 /** Below, at, above, at twice and at a prime beside each tile (4, 8, 16, 24, 28, 32; dense rows: 4, 6, 16). */
 const SIZES = [
@@ -87,7 +115,7 @@ interface Problem {
   bias: Float32Array;
   residual: Float32Array;
   oracle(o: Extras): Expected;
-  call(engine: Engine, x: TensorLike, w: PackedWeight, o: FusedOptions): Tensor;
+  call(engine: Engine, x: TensorLike, w: PackedWeight, o: LinearOptions): Tensor;
 }
 
 /** The oracle's answers are worked out once for all formats and builds. */
@@ -116,9 +144,12 @@ function tailIsZero(engine: Engine, y: Tensor, label: string): void {
   );
 }
 
-/** Runs a problem in one format with one ending, and compares. */
-function check(engine: Engine, p: Problem, format: PackFormat, e: Ending): void {
-  const label = `${engine.simd} ${format} ${p.label} ${JSON.stringify(e)}`;
+/** All that were forced: none of the manifest may be left over. */
+const forced = new Set<string>();
+
+/** Runs a problem in one format with one ending, and compares; `everyKernel` repeats it by each kernel that takes it. */
+function check(engine: Engine, p: Problem, format: PackFormat, e: Ending, everyKernel = false): void {
+  const label = `${engine.simd} ${nameOf(format)} ${p.label} ${JSON.stringify(e)}`;
   const answer = expected(p, e);
   const w = engine.pack(p.w.data, p.w.shape, { format, layout: p.w.layout });
   const x = engine.tensor(p.x.data, p.x.shape);
@@ -128,7 +159,7 @@ function check(engine: Engine, p: Problem, format: PackFormat, e: Ending): void 
     kept.push(t);
     return t;
   };
-  const fused: FusedOptions = {};
+  const fused: LinearOptions = {};
   if (e.activation !== undefined) fused.activation = e.activation;
   if (e.bias) fused.bias = e.bias === "array" ? p.bias : tensor(p.bias, [p.bias.length]);
   const residual = { data: p.residual, shape: p.shape };
@@ -139,6 +170,15 @@ function check(engine: Engine, p: Problem, format: PackFormat, e: Ending): void 
     assert.equal([...y.shape], p.shape, label);
     close(y.data, answer, label);
     tailIsZero(engine, y, label);
+    if (everyKernel) {
+      for (const name of kernelsOf((forceKernel) => p.call(engine, x, w, { ...fused, forceKernel }))) {
+        const z = p.call(engine, x, w, { ...fused, forceKernel: name });
+        kept.push(z);
+        close(z.data, answer, `${label} by ${name}`);
+        tailIsZero(engine, z, `${label} by ${name}`);
+        if (z.size) forced.add(name);
+      }
+    }
 
     const out = e.residual === "out" ? (fused.residual as Tensor) : tensor(new Float32Array(y.size).fill(NaN), p.shape);
     const again = p.call(engine, x, w, { ...fused, out });
@@ -156,11 +196,11 @@ function check(engine: Engine, p: Problem, format: PackFormat, e: Ending): void 
 
 const noNegativeZeros = (a: Float32Array) => a.map((v) => (v === 0 ? 0 : v));
 
-/** Every problem in every format on every build; the endings take turns, `everything` adds a long one to each. */
+/** Every problem in several formats on every build; the endings take turns, `everything` adds a long one to each. */
 async function checkAll(problems: Problem[], endings: Ending[], everything = false): Promise<void> {
   await onEachBuild((engine) => {
     problems.forEach((p, i) => {
-      for (const format of FORMATS) {
+      for (const format of [...BASIC, at(ANY_MATRIX, i)]) {
         check(engine, p, format, endings[i % endings.length]);
         if (everything) check(engine, p, format, ENDINGS[EVERYTHING]);
       }
@@ -206,6 +246,21 @@ const MATRIX_CALLS: MatrixCall[] = ["linear", "left", "right"];
 
 /** Number i of a list that starts again at its end. */
 const at = <T>(list: readonly T[], i: number): T => list[i % list.length];
+
+/** As matrixProblem, with weights that a format may hold: along the inputs of W as it is packed. */
+function matrixIn(
+  format: PackFormat,
+  kind: MatrixCall,
+  rows: number,
+  k: number,
+  m: number,
+  zeros: number,
+  rnd: () => number,
+): Problem {
+  const w =
+    kind === "right" ? transpose(weightsIn(format, k, m, zeros, rnd), k, m) : weightsIn(format, m, k, zeros, rnd);
+  return matrixProblem(kind, rows, k, m, zeros, rnd, w);
+}
 
 for (const kind of MATRIX_CALLS) {
   test(`${kind}: sizes around every tile, from no zeros to nothing but zeros`, async () => {
@@ -271,18 +326,65 @@ for (const kind of MATRIX_CALLS) {
   });
 }
 
+/** Problems made for a format, by every kernel that takes them; the endings take turns. */
+async function checkFormats(problemsOf: (format: Format, i: number) => Problem[], formats = FORMATS): Promise<void> {
+  const problems = formats.map(problemsOf);
+  await onEachBuild((engine) => {
+    formats.forEach((format, i) => {
+      problems[i].forEach((p, j) => {
+        check(engine, p, format, at(ENDINGS, 3 * i + j), true);
+      });
+    });
+  });
+}
+
+for (const kind of MATRIX_CALLS) {
+  test(`${kind}: every format by every kernel`, async () => {
+    const rnd = random(seed + 10);
+    await checkFormats((format, i) =>
+      // One row, a few rows, and batches that no tile fits.
+      [1, 1, 2, 3, 4, 5, 6, 13, 31, 47, 70].map((rows, j) => {
+        const [k, m] = [at(SIZES, 5 * i + 7 * j), at(SIZES, 11 * i + 3 * j + 1)];
+        return matrixIn(format, kind, rows, k, m, at(ZEROS, i + j), rnd);
+      }),
+    );
+  });
+
+  test(`${kind}: every format with more inputs than 16 bits address`, async () => {
+    const rnd = random(seed + 11);
+    await checkFormats((format, i) => {
+      const k = at([16369, 16372, 16385, 32737], i);
+      return [matrixIn(format, kind, i % 2 ? 1 : 3, k, 3 + (i % 11), 0.7, rnd)];
+    });
+  });
+
+  test(`${kind}: every format with several passes over K`, async () => {
+    const rnd = random(seed + 12);
+    await checkFormats((format, i) => [matrixIn(format, kind, 33, 800 + 7 * i, 19 + i, 0.2, rnd)]);
+  });
+
+  test(`${kind}: every format with one element, with none, and with nothing but zeros`, async () => {
+    const rnd = random(seed + 13);
+    const sizes = [0, 1, 2];
+    await checkFormats((format) => [
+      ...sizes.flatMap((rows) => sizes.flatMap((k) => sizes.map((m) => matrixIn(format, kind, rows, k, m, 0, rnd)))),
+      ...[1, 4, 30].map((rows) => matrixIn(format, kind, rows, 23, 17, 1, rnd)),
+    ]);
+  });
+}
+
 test("linear keeps the leading dimensions of x", async () => {
   const rnd = random();
   await onEachBuild((engine) => {
-    for (const format of FORMATS) {
-      const w = values(6 * 5, 0.5, rnd);
+    for (const format of SOME) {
+      const w = weightsIn(format, 6, 5, 0.5, rnd);
       const packed = engine.pack(w, [6, 5], { format });
       for (const shape of [[5], [1, 5], [1, 1, 5], [7, 5], [2, 3, 5], [2, 1, 3, 5], [2, 0, 5], [0, 5]]) {
         const rows = sizeOf(shape) / 5;
         const x = values(sizeOf(shape), 0, rnd);
         const y = engine.linear({ data: x, shape }, packed);
         assert.equal([...y.shape], [...shape.slice(0, -1), 6]);
-        close(y.data, linearOracle(x, w, rows, 5, 6), `${engine.simd} ${format} x [${shape}]`);
+        close(y.data, linearOracle(x, w, rows, 5, 6), `${engine.simd} ${nameOf(format)} x [${shape}]`);
       }
     }
   });
@@ -355,6 +457,12 @@ function convProblem(conv: Conv, layout: ImageLayout, zeros: number, rnd: () => 
     },
     call: (engine, a, b, o) => engine.conv2d(a, b, { ...options, ...o }),
   };
+}
+
+/** As convProblem, with weights that a format may hold. */
+function convIn(format: PackFormat, conv: Conv, layout: ImageLayout, zeros: number, rnd: () => number): Problem {
+  const { m, c, groups, kh, kw } = convSizes(conv);
+  return convProblem(conv, layout, zeros, rnd, weightsIn(format, m, (c / groups) * kh * kw, zeros, rnd));
 }
 
 /** Each convolution in both layouts; zeros and endings take turns. */
@@ -577,9 +685,40 @@ test("conv2d: every ending", async () => {
   }
 });
 
+test("conv2d: every format by every kernel", async () => {
+  const rnd = random(seed + 14);
+  const convs: Conv[] = [
+    { c: 5, h: 6, m: 11, k: 1 },
+    { c: 6, h: 1, w: 70, m: 9, k: 1, stride: [1, 3] },
+    { n: 2, c: 3, h: 7, w: 8, m: 13, k: 3, padding: 1 },
+    { c: 4, h: 9, w: 10, m: 8, k: 3, padding: "same", stride: 2 },
+    { c: 3, h: 8, w: 11, m: 10, k: [2, 3], dilation: [2, 1], padding: [1, 2, 0, 1], stride: [1, 2] },
+    { n: 2, c: 6, h: 5, w: 12, m: 16, k: 3, groups: 2, padding: 1 },
+    { c: 4, h: 6, w: 9, m: 12, k: [3, 1], groups: 4, dilation: 2 },
+    { c: 6, h: 6, m: 6, k: 3, groups: 6, padding: 1, stride: 2 },
+    { n: 3, c: 2, h: 5, w: 6, m: 4, k: 2, groups: 2 },
+  ];
+  await checkFormats((format, i) =>
+    convs.map((conv, j) => convIn(format, conv, (i + j) % 2 ? "nhwc" : "nchw", at(ZEROS, i + j), rnd)),
+  );
+});
+
+test("conv2d: groups that cut a block of rows", async () => {
+  const rnd = random(seed + 15);
+  const blocks = FORMATS.filter((f) => typeof f === "object" && f.kind !== "nm");
+  // Outputs of one group that blocks of 2, 4 and 8 rows divide, or do not; the last block row is cut as well.
+  const convs = [1, 2, 3, 4, 5, 6, 7, 9, 12].map(
+    (perGroup): Conv => ({ c: 6, h: 5, w: 6, m: 3 * perGroup, k: [1, 2], groups: 3, padding: [0, 1] }),
+  );
+  await checkFormats(
+    (format, i) => convs.map((conv, j) => convIn(format, conv, (i + j) % 2 ? "nhwc" : "nchw", 0.4, rnd)),
+    blocks,
+  );
+});
+
 const zerosShare = fc.constantFrom(...ZEROS);
 const ending = fc.constantFrom(...ENDINGS);
-const format = fc.constantFrom(...FORMATS);
+const format = fc.constantFrom<PackFormat>("auto", ...FORMATS);
 
 test("property: linear and matmul of any sizes", async () => {
   const sizes = fc.record({ rows: fc.nat(70), k: fc.nat(400), m: fc.nat(70) });
@@ -593,7 +732,7 @@ test("property: linear and matmul of any sizes", async () => {
       format,
       fc.nat(),
       (kind, { rows, k, m }, zeros, e, f, from) =>
-        check(engine, matrixProblem(kind, rows, k, m, zeros, random(from)), f, e),
+        check(engine, matrixIn(f, kind, rows, k, m, zeros, random(from)), f, e),
     );
     fc.assert(property, { seed, numRuns: 150 });
   });
@@ -637,7 +776,7 @@ test("property: convolutions of any kind", async () => {
   const layout = fc.constantFrom<ImageLayout>("nchw", "nhwc");
   await onEachBuild((engine) => {
     const property = fc.property(conv, layout, zerosShare, ending, format, fc.nat(), (c, l, zeros, e, f, from) =>
-      check(engine, convProblem(c, l, zeros, random(from)), f, e),
+      check(engine, convIn(f, c, l, zeros, random(from)), f, e),
     );
     fc.assert(property, { seed, numRuns: 300 });
   });
@@ -673,7 +812,7 @@ test("property: one weight serves shapes and options in any order", async () => 
       const rnd = random(from);
       const { perGroup, k, zeros } = kind;
       const shape = [4, perGroup, ...both(k)];
-      const data = values(sizeOf(shape), zeros, rnd);
+      const data = weightsIn(f, 4, sizeOf(shape) / 4, zeros, rnd);
       const filters = engine.pack(data, shape, { format: f });
       const convs = list.map(({ times, layout, ...rest }) =>
         convProblem({ ...rest, k, m: 4, groups: times, c: times * perGroup }, layout, zeros, rnd, data),
@@ -685,7 +824,7 @@ test("property: one weight serves shapes and options in any order", async () => 
       );
 
       // [7, 10] as it is, and as the right operand of x · W.
-      const flat = values(7 * 10, zeros, rnd);
+      const flat = weightsIn(f, 7, 10, zeros, rnd);
       const matrix = engine.pack(flat, [7, 10], { format: f });
       const products = order.map(([rows, call]) =>
         call === "right"
@@ -701,47 +840,86 @@ test("property: one weight serves shapes and options in any order", async () => 
   });
 });
 
-test("differential fuzz: every format and every spelling of one product agree", async () => {
+test("differential fuzz: every format, every kernel and every spelling of one product agree", async () => {
   const sizes = fc.record({
-    n: fc.integer({ min: 1, max: 90 }),
-    k: fc.integer({ min: 1, max: 500 }),
+    n: fc.integer({ min: 1, max: 70 }),
+    k: fc.integer({ min: 1, max: 400 }),
     m: fc.integer({ min: 1, max: 60 }),
   });
+  const others = fc.subarray(["auto", ...ANY_MATRIX] as PackFormat[], { minLength: 2, maxLength: 3 });
   await onEachBuild((engine) => {
-    const property = fc.property(sizes, zerosShare, fc.nat(), ({ n, k, m }, zeros, from) => {
+    const property = fc.property(sizes, format, others, zerosShare, fc.nat(), ({ n, k, m }, own, more, zeros, from) => {
       const rnd = random(from);
-      const w = values(m * k, zeros, rnd);
+      const w = weightsIn(own, m, k, zeros, rnd);
       const x = values(n * k, 0, rnd);
-      const turned = { data: transpose(x, n, k), shape: [k, n] };
+      const rows = { data: x, shape: [n, k] };
+      const columns = { data: transpose(x, n, k), shape: [k, n] };
       const exact = linearOracle(x, w, n, k, m);
       let first: Expected | undefined;
-      for (const f of FORMATS) {
+      for (const f of [own, ...more]) {
         const oi = engine.pack(w, [m, k], { format: f });
-        const io = engine.pack(transpose(w, m, k), [k, m], { format: f });
+        // N:M along the outputs is another matter.
+        const turned = typeof f === "object" && f.kind === "nm" ? "csr" : f;
+        const io = engine.pack(transpose(w, m, k), [k, m], { format: turned });
         const oihw = engine.pack(w, [m, k, 1, 1], { format: f });
-        // Results that come out feature by feature are turned.
-        const results: [label: string, y: Tensor, features: boolean][] = [
-          ["linear", engine.linear({ data: x, shape: [n, k] }, oi), false],
-          ["w · x", engine.matmul(oi, turned), true],
-          ["x · w", engine.matmul({ data: x, shape: [n, k] }, io), false],
-          ["conv2d nchw", engine.conv2d({ data: turned.data, shape: [1, k, 1, n] }, oihw), true],
-          ["conv2d nhwc", engine.conv2d({ data: x, shape: [1, n, 1, k] }, oihw, { layout: "nhwc" }), false],
+        const spellings: [label: string, features: boolean, call: (o: LinearOptions) => Tensor][] = [
+          ["linear", false, (o) => engine.linear(rows, oi, o)],
+          ["w · x", true, (o) => engine.matmul(oi, columns, o)],
+          ["x · w", false, (o) => engine.matmul(rows, io, o)],
+          ["nchw", true, (o) => engine.conv2d({ data: columns.data, shape: [1, k, 1, n] }, oihw, o)],
+          ["nhwc", false, (o) => engine.conv2d({ data: x, shape: [1, n, 1, k] }, oihw, { ...o, layout: "nhwc" })],
         ];
-        for (const [spelling, y, features] of results) {
-          const rows = features ? transpose(y.toArray(), m, n) : y.toArray();
-          const label = `${engine.simd} ${f} ${spelling} n ${n} k ${k} m ${m} zeros ${zeros}`;
-          close(rows, exact, label);
-          // Two that are each within the bound differ by at most twice as much.
-          first ??= { y: Float64Array.from(rows), bound: exact.bound.map((b) => 2 * b) };
-          close(rows, first, `${label} against dense linear`);
-          y.dispose();
+        for (const [spelling, features, call] of spellings) {
+          for (const forceKernel of [undefined, ...kernelsOf((name) => call({ forceKernel: name }))]) {
+            const y = call({ forceKernel });
+            // Results that come out feature by feature are turned.
+            const answer = features ? transpose(y.toArray(), m, n) : y.toArray();
+            const label = `${engine.simd} ${nameOf(f)} ${spelling} by ${forceKernel} n ${n} k ${k} m ${m} zeros ${zeros}`;
+            close(answer, exact, label);
+            // Two that are each within the bound differ by at most twice as much.
+            first ??= { y: Float64Array.from(answer), bound: exact.bound.map((b) => 2 * b) };
+            close(answer, first, `${label} against the first`);
+            y.dispose();
+          }
         }
         for (const packed of [oi, io, oihw]) packed.dispose();
       }
       assert.is(engine.stats().bytesInUse, 0);
     });
-    fc.assert(property, { seed, numRuns: 60 });
+    fc.assert(property, { seed, numRuns: 40 });
   });
+});
+
+test("property: whatever kernels are said to cost, the results are right", async () => {
+  // Strips of several tiles beside each other, panels and rows one by one: what a table of costs decides.
+  const cost = fc.tuple(fc.integer({ min: 0, max: 40 }), fc.integer({ min: 0, max: 40 }));
+  const table = fc.array(cost, { minLength: KERNELS.length, maxLength: KERNELS.length });
+  const problem = fc.record({
+    kind: fc.constantFrom(...MATRIX_CALLS),
+    rows: fc.integer({ min: 1, max: 150 }),
+    k: fc.integer({ min: 1, max: 60 }),
+    m: fc.integer({ min: 1, max: 40 }),
+    f: format,
+    zeros: zerosShare,
+    w: fc.integer({ min: 3, max: 40 }),
+    padding: fc.nat(2),
+    from: fc.nat(),
+  });
+  for (const list of fc.sample(table, { seed, numRuns: 8 })) {
+    const costs = costsWith((kernel) => list[KERNELS.indexOf(kernel)]);
+    await onEachBuild(
+      (engine) => {
+        const property = fc.property(problem, ({ kind, rows, k, m, f, zeros, w, padding, from }) => {
+          const rnd = random(from);
+          check(engine, matrixIn(f, kind, rows, k, m, zeros, rnd), f, at(ENDINGS, from));
+          const conv = { c: 3, h: 4, w, m, k: 3, padding };
+          check(engine, convIn(f, conv, from % 2 ? "nhwc" : "nchw", zeros, rnd), f, at(ENDINGS, from));
+        });
+        fc.assert(property, { seed, numRuns: 12 });
+      },
+      { costs },
+    );
+  }
 });
 
 /** NaN and infinities in some of x, so that each row of W meets them at zeros, at stored weights or both. */
@@ -749,7 +927,21 @@ function poison(x: Float32Array, rnd: () => number): Float32Array {
   return x.map((v) => (rnd() < 0.15 ? at([NaN, Infinity, -Infinity], Math.floor(rnd() * 3)) : v));
 }
 
-test("csr: x may be nothing but NaN where W is nothing but zeros", async () => {
+/** Formats that never multiply a place that they do not store. */
+const SPARSE: Format[] = [
+  "csr",
+  { kind: "block", rows: 4, cols: 1 },
+  { kind: "block", rows: 8, cols: 2 },
+  { kind: "block", rows: 1, cols: 4 },
+  { kind: "nm", n: 2, m: 4 },
+  { kind: "nm", n: 3, m: 4 },
+  { kind: "nm", n: 1, m: 8 },
+  { kind: "complementary", overlay: 5, blockRows: 1 },
+  { kind: "complementary", overlay: 2, blockRows: 8 },
+];
+const isNm = (format: Format) => typeof format === "object" && format.kind === "nm";
+
+test("sparse formats: x may be nothing but NaN where nothing of W is stored", async () => {
   const rnd = random();
   const convs: Conv[] = [
     { c: 5, h: 6, m: 7, k: 1 },
@@ -763,61 +955,85 @@ test("csr: x may be nothing but NaN where W is nothing but zeros", async () => {
   ];
   const spoiled = problems.map((p) => ({ ...p, x: { ...p.x, data: p.x.data.fill(NaN) } }));
   await onEachBuild((engine) => {
-    for (const p of spoiled) for (const e of [{}, ENDINGS[EVERYTHING]]) check(engine, p, "csr", e);
+    for (const format of SPARSE.filter((f) => !isNm(f))) {
+      for (const p of spoiled) for (const e of [{}, ENDINGS[EVERYTHING]]) check(engine, p, format, e, true);
+    }
   });
 });
 
-test("csr: poisoned x spoils exactly the outputs that use it", async () => {
+test("sparse formats: poisoned x spoils exactly the outputs that use it", async () => {
   const rnd = random(seed + 7);
   await onEachBuild((engine) => {
-    for (const [n, k, m] of [
-      [1, 21, 6],
-      [1, 40, 17],
-      [1, 16390, 5],
-      [2, 21, 7],
-      [7, 33, 8],
-      [29, 30, 5],
-      [64, 330, 9],
-    ]) {
-      const w = values(m * k, k > 1000 ? 0.999 : 0.9, rnd);
-      const x = poison(values(n * k, 0, rnd), rnd);
-      const exact = linearOracle(x, w, n, k, m);
-      const packed = engine.pack(w, [m, k], { format: "csr" });
-      const io = engine.pack(transpose(w, m, k), [k, m], { format: "csr" });
-      const label = `${engine.simd} ${[n, k, m]}`;
-      close(engine.linear({ data: x, shape: [n, k] }, packed).data, exact, `${label} linear`);
-      close(engine.linear(engine.tensor(x, [n, k]), packed).data, exact, `${label} linear of a tensor`);
-      close(engine.matmul({ data: x, shape: [n, k] }, io).data, exact, `${label} x · w`);
-      const left = engine.matmul(packed, { data: transpose(x, n, k), shape: [k, n] }).toArray();
-      close(transpose(left, m, n), exact, `${label} w · x`);
-    }
-    for (const conv of [
-      { n: 2, c: 5, h: 6, m: 7, k: 1 },
-      { c: 6, h: 7, m: 6, k: 3, padding: 1, stride: 2 },
-      { c: 4, h: 6, w: 7, m: 8, k: 3, padding: "same" as const, groups: 2 },
-    ]) {
-      const s = convSizes(conv);
-      const w = values((s.m * s.c * s.kh * s.kw) / s.groups, 0.9, rnd);
-      const x = poison(values(s.n * s.c * s.h * s.w, 0, rnd), rnd);
-      const packed = engine.pack(w, [s.m, s.c / s.groups, s.kh, s.kw], { format: "csr" });
-      const { stride, padding, groups } = conv as Conv;
-      const y = engine.conv2d({ data: x, shape: [s.n, s.c, s.h, s.w] }, packed, { stride, padding, groups });
-      close(y.data, convOracle(x, w, s), `${engine.simd} ${JSON.stringify(conv)}`);
+    /** Numbers in every place that the format stores for a random pattern, so that the oracle knows the places. */
+    const stored = (format: Format, rows: number, cols: number, zeros: number): Float32Array => {
+      const w = engine.pack(weightsFor(format, rows, cols, zeros, rnd), [rows, cols], { format });
+      const places = placesOf(w);
+      w.dispose();
+      return places.map((place) => (place ? rnd() + 0.5 : 0));
+    };
+    for (const format of SPARSE) {
+      for (const [n, k, m] of [
+        [1, 21, 6],
+        [1, 40, 17],
+        [1, 16390, 5],
+        [2, 21, 7],
+        [7, 33, 8],
+        [29, 30, 5],
+        [64, 330, 9],
+      ]) {
+        const w = stored(format, m, k, k > 1000 ? 0.999 : 0.9);
+        const x = poison(values(n * k, 0, rnd), rnd);
+        const exact = linearOracle(x, w, n, k, m);
+        const packed = engine.pack(w, [m, k], { format });
+        const label = `${engine.simd} ${nameOf(format)} ${[n, k, m]}`;
+        const rows = { data: x, shape: [n, k] };
+        for (const forceKernel of [
+          undefined,
+          ...kernelsOf((name) => engine.linear(rows, packed, { forceKernel: name })),
+        ])
+          close(engine.linear(rows, packed, { forceKernel }).data, exact, `${label} linear by ${forceKernel}`);
+        close(engine.linear(engine.tensor(x, [n, k]), packed).data, exact, `${label} linear of a tensor`);
+        const left = engine.matmul(packed, { data: transpose(x, n, k), shape: [k, n] }).toArray();
+        close(transpose(left, m, n), exact, `${label} w · x`);
+        const turned = stored(format, k, m, 0.9);
+        const io = engine.pack(turned, [k, m], { format });
+        close(engine.matmul(rows, io).data, linearOracle(x, transpose(turned, k, m), n, k, m), `${label} x · w`);
+      }
+      for (const conv of [
+        { n: 2, c: 5, h: 6, m: 7, k: 1 },
+        { c: 6, h: 7, m: 6, k: 3, padding: 1, stride: 2 },
+        { c: 4, h: 6, w: 7, m: 8, k: 3, padding: "same" as const, groups: 2 },
+      ]) {
+        const s = convSizes(conv);
+        const perGroup = s.c / s.groups;
+        const w = stored(format, s.m, perGroup * s.kh * s.kw, 0.9);
+        const x = poison(values(s.n * s.c * s.h * s.w, 0, rnd), rnd);
+        const packed = engine.pack(w, [s.m, perGroup, s.kh, s.kw], { format });
+        const { stride, padding, groups } = conv as Conv;
+        const y = engine.conv2d({ data: x, shape: [s.n, s.c, s.h, s.w] }, packed, { stride, padding, groups });
+        close(y.data, convOracle(x, w, s), `${engine.simd} ${nameOf(format)} ${JSON.stringify(conv)}`);
+      }
     }
   });
 });
 
-test("csr: what an earlier call left in scratch memory does not reach y", async () => {
+test("what an earlier call left in scratch memory does not reach y", async () => {
   // Rows of unlike length: the lanes of the shorter ones read the place behind x.
   const rnd = random(seed + 9);
   await onEachBuild((engine) => {
-    for (const k of [1, 5, 8, 63, 64, 16381]) {
-      const w = values(7 * k, 0.5, rnd).map((v, i) => (i % 3 ? v : 0));
-      const packed = engine.pack(w, [7, k], { format: "csr" });
-      const x = values(k, 0, rnd);
-      const dirt = new Float32Array(2 * k + 64).fill(NaN);
-      engine.relu({ data: dirt, shape: [dirt.length] }).dispose();
-      close(engine.linear({ data: x, shape: [k] }, packed).data, linearOracle(x, w, 1, k, 7), `${engine.simd} k ${k}`);
+    for (const format of SPARSE) {
+      for (const k of [1, 5, 8, 63, 64, 16381]) {
+        const w = weightsFor(format, 7, k, 0.5, rnd).map((v, i) => (i % 3 ? v : 0));
+        const packed = engine.pack(w, [7, k], { format });
+        const x = values(k, 0, rnd);
+        const exact = linearOracle(x, w, 1, k, 7);
+        const call = (o: LinearOptions) => engine.linear({ data: x, shape: [k] }, packed, o);
+        for (const forceKernel of kernelsOf((name) => call({ forceKernel: name }))) {
+          const dirt = new Float32Array(2 * k + 64).fill(NaN);
+          engine.relu({ data: dirt, shape: [dirt.length] }).dispose();
+          close(call({ forceKernel }).data, exact, `${engine.simd} ${nameOf(format)} k ${k} by ${forceKernel}`);
+        }
+      }
     }
   });
 });
@@ -835,7 +1051,7 @@ test("x may be a tensor, { data, shape }, { data, dims } or a view into a larger
   ];
   await onEachBuild((engine) => {
     for (const p of problems) {
-      for (const f of FORMATS) {
+      for (const f of BASIC) {
         const { data, shape } = p.x;
         const larger = new Float32Array(data.length + 9).fill(NaN);
         larger.set(data, 3);
@@ -872,26 +1088,16 @@ test("x may be a tensor, { data, shape }, { data, dims } or a view into a larger
 
 test("weights packed in TensorFlow's order are the same weights", async () => {
   const rnd = random();
-  /** [out, in, spots] → [spots, in, out]. */
-  const turn = (data: Float32Array, out: number, inn: number, spots: number) => {
-    const turned = new Float32Array(data.length);
-    for (let o = 0; o < out; o++) {
-      for (let i = 0; i < inn; i++) {
-        for (let s = 0; s < spots; s++) turned[(s * inn + i) * out + o] = data[(o * inn + i) * spots + s];
-      }
-    }
-    return turned;
-  };
   await onEachBuild((engine) => {
-    for (const f of FORMATS) {
+    for (const f of SOME) {
       for (const [out, inn] of [
         [5, 7],
         [1, 9],
         [8, 1],
         [33, 20],
       ]) {
-        const data = values(out * inn, 0.7, rnd);
-        const turned = turn(data, out, inn, 1);
+        const data = weightsIn(f, out, inn, 0.7, rnd);
+        const turned = toSpotsInOut(data, out, inn, 1);
         const oi = engine.pack(data, [out, inn], { format: f, layout: "oi" });
         const io = engine.pack(turned, [inn, out], { format: f, layout: "io" });
         assert.equal([...io.shape], [out, inn]);
@@ -899,7 +1105,7 @@ test("weights packed in TensorFlow's order are the same weights", async () => {
         sameBits(io.toDense(), turned, "toDense of io");
         for (const rows of [1, 6]) {
           const x = { data: values(rows * inn, 0, rnd), shape: [rows, inn] };
-          sameBits(engine.linear(x, io).data, engine.linear(x, oi).data, `${engine.simd} ${f} io`);
+          sameBits(engine.linear(x, io).data, engine.linear(x, oi).data, `${engine.simd} ${nameOf(f)} io`);
         }
       }
       for (const [out, inn, kh, kw] of [
@@ -908,14 +1114,14 @@ test("weights packed in TensorFlow's order are the same weights", async () => {
         [6, 1, 2, 3],
         [2, 5, 1, 4],
       ]) {
-        const data = values(out * inn * kh * kw, 0.5, rnd);
-        const turned = turn(data, out, inn, kh * kw);
+        const data = weightsIn(f, out, inn * kh * kw, 0.5, rnd);
+        const turned = toSpotsInOut(data, out, inn, kh * kw);
         const oihw = engine.pack(data, [out, inn, kh, kw], { format: f, layout: "oihw" });
         const hwio = engine.pack(turned, [kh, kw, inn, out], { format: f, layout: "hwio" });
         assert.equal([...hwio.shape], [out, inn, kh, kw]);
         sameBits(hwio.toDense(), turned, "toDense of hwio");
         const x = { data: values(2 * inn * 42, 0, rnd), shape: [2, inn, 6, 7] };
-        sameBits(engine.conv2d(x, hwio).data, engine.conv2d(x, oihw).data, `${engine.simd} ${f} hwio`);
+        sameBits(engine.conv2d(x, hwio).data, engine.conv2d(x, oihw).data, `${engine.simd} ${nameOf(f)} hwio`);
       }
     }
   });
@@ -923,7 +1129,7 @@ test("weights packed in TensorFlow's order are the same weights", async () => {
 
 test("the packed data is a copy", async () => {
   await onEachBuild((engine) => {
-    for (const f of FORMATS) {
+    for (const f of SOME) {
       const data = new Float32Array([1, 0, 0, 2]);
       const w = engine.pack(data, [2, 2], { format: f });
       data.fill(9);
@@ -935,19 +1141,24 @@ test("the packed data is a copy", async () => {
 test("subnormal, huge and tiny numbers", async () => {
   const rnd = random();
   await onEachBuild((engine) => {
-    for (const f of FORMATS) {
+    for (const f of SOME) {
       for (const scale of [2 ** -140, 2 ** -80, 2 ** 60, 2 ** 100]) {
-        const w = values(6 * 9, 0.5, rnd).map((v) => v * scale);
+        const w = weightsIn(f, 6, 9, 0.5, rnd).map((v) => v * scale);
         const x = values(5 * 9, 0, rnd);
         const packed = engine.pack(w, [6, 9], { format: f });
         const exact = linearOracle(x, w, 5, 9, 6);
         // Products below 2⁻¹²⁶ round by absolute steps of 2⁻¹⁴⁹.
         const bound = exact.bound.map((b) => b + 12 * 2 ** -149);
         const y = engine.linear({ data: x, shape: [5, 9] }, packed);
-        close(y.data, { y: exact.y, bound }, `${engine.simd} ${f} scale ${scale}`);
+        close(y.data, { y: exact.y, bound }, `${engine.simd} ${nameOf(f)} scale ${scale}`);
       }
     }
   });
+});
+
+test("every kernel that reads weights was forced", () => {
+  const left = KERNELS.filter(({ name, format }) => format && !forced.has(name)).map(({ name }) => name);
+  assert.equal(left, []);
 });
 
 test.run();

@@ -1,5 +1,5 @@
 import type { Memory } from "../memory.js";
-import { align16, type InputMap, type Lowered, lower, type Pass } from "./lowered.js";
+import { align16, type InputMap, type Lowered, lower, type Pass } from "./streams.js";
 
 /** A row-major matrix, zeros included. */
 export interface DenseMatrix {

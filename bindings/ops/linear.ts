@@ -1,46 +1,49 @@
 import { fail, options } from "../assert.js";
+import type { Work } from "../costs.js";
+import { type Candidate, candidates, forcedKernel, forcedKey, kernelsFor } from "../dispatch.js";
 import type { Engine } from "../engine.js";
-import { cutColumns, type Kernel, PANEL, vectorKernel } from "../kernels.js";
+import { PANEL } from "../kernels.js";
 import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
 import {
-  FUSED,
   type Fused,
-  type FusedOptions,
   fused,
   type Input,
   input,
+  PRODUCT,
+  type ProductOptions,
   place,
   placeBytes,
   weight,
 } from "./operands.js";
 import { runStrips, type Strips, vectorProduct } from "./product.js";
 
-export type LinearOptions = FusedOptions;
+export type LinearOptions = ProductOptions;
 
 /** What a product will run, before anything is copied. */
 export interface ProductPlan {
   shape: number[];
-  /** Kernels with the number of strips each takes. */
-  cuts: { kernel: Kernel; strips: number }[];
+  /** What runs, and the other ways in the order of their predicted times. */
+  ways: Candidate[];
   macs: number;
   denseMacs: number;
 }
 
 /** The part of a plan that depends on the number of rows only. */
 interface RowsPlan {
-  cuts: ProductPlan["cuts"];
+  ways: Candidate[];
   panels: Strips[];
+  macs: number;
 }
 
 /** Bytes of one row of a panel: x[K][PANEL] and y[M][PANEL], whatever tile reads it, so that one stream serves all. */
-const PITCH = PANEL * 4;
+export const PITCH = PANEL * 4;
 
 /** Inputs of a panel that fit L1 beside y and the stream: 24 of 32 KiB. */
 const PANEL_CHANNELS = 192;
 
 /** Bytes of panels, x and y, that are filled before any of them is multiplied: half of a small L2. */
-const GROUP = 512 * 1024;
+export const GROUP = 512 * 1024;
 
 /** The input map of a panel. */
 export const PANEL_MAP = {
@@ -51,46 +54,83 @@ export const PANEL_MAP = {
   channelsPerBlock: PANEL_CHANNELS,
 };
 
+/** From so many rows on, multiplying them one by one is never the best: each walks all weights again. */
+const FEW = 16;
+
 export function planLinear(
   engine: Engine,
   x: Input,
   w: PackedWeight,
+  force?: string,
   transposed = false,
 ): ProductPlan & RowsPlan & { rows: number } {
   const rank = x.shape.length;
   if (w.shape.length !== 2) fail("ERR_SHAPE", "w", "a matrix of 2 dimensions", w.shape);
   const [m, k] = transposed ? [w.shape[1], w.shape[0]] : w.shape;
   if (rank === 0 || x.shape[rank - 1] !== k) fail("ERR_SHAPE", "x", `a last dimension of ${k}`, x.shape);
-  const shape = [...x.shape.slice(0, -1), m];
-  const rows = shape.slice(0, -1).reduce((a, b) => a * b, 1);
-  const nnz = w.format === "dense" ? m * k : w.nnz;
-  const { cuts, panels } = w.plans.get(`${transposed ? "ᵀ" : ""}rows ${rows}`, () => {
-    const cuts =
-      rows === 0 || m === 0
-        ? []
-        : rows === 1
-          ? [{ kernel: vectorKernel(w.format), strips: 1 }]
-          : cutColumns(rows, { m, k, nnz }, engine.simd, w.format);
-    return { cuts, panels: cutPanels(cuts, k, m) };
+  let rows = 1;
+  for (let i = 0; i < rank - 1; i++) rows *= x.shape[i];
+  const shape = x.shape.slice();
+  shape[rank - 1] = m;
+  // A number where nothing is forced: a string to put together would take longer than a small product.
+  const key = force === undefined ? 2 * rows + (transposed ? 1 : 0) : `${transposed} ${rows} ${forcedKey(force)}`;
+  const { ways, panels, macs } = w.plans.get(key, () => {
+    const ways = waysOf(engine, w, m, k, rows, force, transposed);
+    const [best] = ways;
+    const panels = best && best.cuts[0].kernel.op === "spmm" ? cutPanels(best.cuts, k, m) : [];
+    return { ways, panels, macs: macsOf(w, ways) * rows };
   }) as RowsPlan;
-  return { shape, rows, cuts, panels, macs: nnz * rows, denseMacs: m * k * rows };
+  return { shape, rows, ways, panels, macs, denseMacs: m * k * rows };
+}
+
+/** Multiply-adds of one column: a dense kernel takes all, the others what is stored. */
+export const macsOf = (w: PackedWeight, [best]: readonly Candidate[]): number =>
+  best?.cuts[0].kernel.format === "dense" ? w.matrix.rows * w.matrix.cols : w.places;
+
+/** Row by row and in panels: each way with what it takes to bring x in and y out. */
+function waysOf(
+  engine: Engine,
+  w: PackedWeight,
+  m: number,
+  k: number,
+  rows: number,
+  force: string | undefined,
+  transposed: boolean,
+): Candidate[] {
+  const structure = w.structure(transposed);
+  const work: Work = { m, k, places: w.places, channels: k, channelsPerBlock: PANEL_CHANNELS };
+  const { costs } = engine;
+  const few = force === undefined ? rows < FEW : true;
+  const forced = forcedKernel(force, [
+    ...kernelsFor("spmv", structure),
+    ...(rows === 1 ? [] : kernelsFor("spmm", structure)),
+  ]);
+  if (rows === 0 || m === 0) return [];
+  const ways = few ? candidates("spmv", rows, structure, work, costs, forced) : [];
+  for (const way of ways) way.ns += costs.call + (rows > 1 ? rows * k * costs.copy * 0.1 : 0);
+  if (rows > 1) {
+    for (const way of candidates("spmm", rows, structure, work, costs, forced)) {
+      ways.push({ ...way, ns: way.ns + costs.call + rows * (m + k) * costs.turn });
+    }
+  }
+  return ways.sort((a, b) => a.ns - b.ns);
 }
 
 /** y[..., out] = x[..., in] · Wᵀ. */
 export function linear(engine: Engine, xIn: unknown, wIn: unknown, o: LinearOptions | undefined): Tensor {
   const w = weight(engine, "w", wIn);
-  return rowMajor(engine, input(engine, "x", xIn), w, options("options", o, FUSED), false);
+  return rowMajor(engine, input(engine, "x", xIn), w, options("options", o, PRODUCT), false);
 }
 
 /** x by rows times W: `linear`, and `matmul` with W on the right (transposed). */
-export function rowMajor(engine: Engine, x: Input, w: PackedWeight, o: FusedOptions, transposed: boolean): Tensor {
-  const plan = planLinear(engine, x, w, transposed);
-  const { shape, cuts } = plan;
+export function rowMajor(engine: Engine, x: Input, w: PackedWeight, o: ProductOptions, transposed: boolean): Tensor {
+  const plan = planLinear(engine, x, w, o.forceKernel, transposed);
+  const { shape, ways } = plan;
   const m = shape[shape.length - 1];
   const k = x.shape[x.shape.length - 1];
   const f = fused(engine, o, shape, m, x);
-  if (cuts.length && cuts[0].kernel.op === "spmv") {
-    return vectorProduct(engine, w, cuts[0].kernel, x, k, shape, f, transposed);
+  if (ways.length && ways[0].cuts[0].kernel.op === "spmv") {
+    return vectorProduct(engine, w, ways[0].cuts[0], x, k, shape, f, transposed);
   }
   return inPanels(engine, w, x, k, m, plan, f, transposed);
 }
@@ -111,7 +151,7 @@ function inPanels(
   if (all.length === 0) return engine.produce(shape, f.out, [], () => {});
   return engine.produceWith(
     w,
-    () => w.streams("panel", PANEL_MAP, transposed),
+    () => w.streams(all[0].kernel, `${all[0].kernel.stream} panel${transposed ? "ᵀ" : ""}`, PANEL_MAP, transposed),
     shape,
     f.out,
     [placeBytes(x), placeBytes(f.bias), placeBytes(f.residual), group * k * PITCH, group * m * PITCH],
@@ -146,7 +186,7 @@ function inPanels(
 }
 
 /** Strips side by side in panels, and each panel's place behind the one before. */
-function cutPanels(cuts: ProductPlan["cuts"], k: number, m: number): Strips[] {
+function cutPanels(cuts: Candidate["cuts"], k: number, m: number): Strips[] {
   const all: Strips[] = [];
   for (const { kernel, strips } of cuts) {
     const perPanel = Math.floor(PANEL / kernel.tile);

@@ -1,14 +1,13 @@
 import { fail, options } from "../assert.js";
 import type { Engine } from "../engine.js";
-import { vectorKernel } from "../kernels.js";
 import type { Tensor } from "../tensor.js";
 import { PackedWeight } from "../weight.js";
 import { convolve, planPointwise } from "./conv2d.js";
-import { type ProductPlan, planLinear, rowMajor } from "./linear.js";
-import { FUSED, type FusedOptions, fused, type Input, input, weight } from "./operands.js";
+import { macsOf, type ProductPlan, planLinear, rowMajor } from "./linear.js";
+import { fused, type Input, input, PRODUCT, type ProductOptions, weight } from "./operands.js";
 import { vectorProduct } from "./product.js";
 
-export type MatmulOptions = FusedOptions;
+export type MatmulOptions = ProductOptions;
 
 /** Which side W is on, and the other operand. */
 function sides(engine: Engine, a: unknown, b: unknown): { w: PackedWeight; x: Input; left: boolean } {
@@ -28,24 +27,34 @@ function sides(engine: Engine, a: unknown, b: unknown): { w: PackedWeight; x: In
 }
 
 /** For `explain`. */
-export function planMatmul(engine: Engine, a: unknown, b: unknown): { w: PackedWeight; plan: ProductPlan } {
+export function planMatmul(
+  engine: Engine,
+  a: unknown,
+  b: unknown,
+  force?: string,
+): { w: PackedWeight; plan: ProductPlan } {
   const { w, x, left } = sides(engine, a, b);
-  if (!left) return { w, plan: planLinear(engine, x, w, true) };
+  if (!left || x.shape[1] === 1) return { w, plan: planLinear(engine, left ? column(x) : x, w, force, !left) };
+  const [m, k] = w.shape;
   const n = x.shape[1];
-  const macs = (w.format === "dense" ? w.shape[0] * w.shape[1] : w.nnz) * n;
-  const shape = [w.shape[0], n];
-  const cuts = n === 1 ? [{ kernel: vectorKernel(w.format), strips: 1 }] : planPointwise(engine, w, n).cuts;
-  return { w, plan: { shape, cuts, macs, denseMacs: w.shape[0] * w.shape[1] * n } };
+  const { ways } = planPointwise(engine, w, n, force);
+  return { w, plan: { shape: [m, n], ways, macs: macsOf(w, ways) * n, denseMacs: m * k * n } };
 }
+
+/** One column read as one row. */
+const column = (x: Input): Input => ({ ...x, shape: [1, x.shape[0]] });
 
 /** C[m,n] = A[m,k] · B[k,n] with one of the two packed. A bias belongs to W's outputs: rows of C with W left, columns right. */
 export function matmul(engine: Engine, a: unknown, b: unknown, o: MatmulOptions | undefined): Tensor {
   const { w, x, left } = sides(engine, a, b);
-  const opts = options("options", o, FUSED);
+  const opts = options("options", o, PRODUCT);
   if (!left) return rowMajor(engine, x, w, opts, true);
   const [m, k] = w.shape;
   const n = x.shape[1];
   const f = fused(engine, opts, [m, n], m, x);
-  if (n === 1 && m > 0) return vectorProduct(engine, w, vectorKernel(w.format), x, k, [m, 1], f, false);
-  return convolve(engine, w, x, planPointwise(engine, w, n), 1, [m, n], f, false);
+  if (n === 1 && m > 0) {
+    const { ways } = planLinear(engine, column(x), w, opts.forceKernel);
+    return vectorProduct(engine, w, ways[0].cuts[0], x, k, [m, 1], f, false);
+  }
+  return convolve(engine, w, x, planPointwise(engine, w, n, opts.forceKernel), 1, [m, n], f, false);
 }

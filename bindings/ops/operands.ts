@@ -25,6 +25,17 @@ export interface FusedOptions {
 
 export const FUSED = ["bias", "activation", "residual", "out"] as const;
 
+/** What every product by a packed weight takes. */
+export interface ProductOptions extends FusedOptions {
+  /**
+   * A kernel of the manifest by name (see `explain().alternatives`) in place of the predicted best; columns that its strip does
+   * not fit go to the narrower tiles of the same stream. For comparisons and for machines that the cost model gets wrong.
+   */
+  forceKernel?: string;
+}
+
+export const PRODUCT = [...FUSED, "forceKernel"] as const;
+
 /** The bits of assembly/simd.ts. */
 export const ACCUMULATE = 1;
 export const BIAS = 2;
@@ -85,8 +96,10 @@ export interface Fused {
   hi: number;
 }
 
+const NONE = { clamp: false, lo: -Infinity, hi: Infinity };
+
 export function activationRange(value: unknown): { clamp: boolean; lo: number; hi: number } {
-  if (value === undefined || value === "none") return { clamp: false, lo: -Infinity, hi: Infinity };
+  if (value === undefined || value === "none") return NONE;
   if (value === "relu") return { clamp: true, lo: 0, hi: Infinity };
   if (value === "relu6") return { clamp: true, lo: 0, hi: 6 };
   if (typeof value !== "object" || value === null) {
@@ -139,5 +152,7 @@ export function fused(engine: Engine, o: FusedOptions, shape: readonly number[],
     }
   }
   // A residual may be the result's own place: each element is read before it is written.
-  return { bias, residual, out: checkOut(engine, o.out, shape, [x, bias]), ...activationRange(o.activation) };
+  const out = o.out === undefined ? undefined : checkOut(engine, o.out, shape, [x, bias]);
+  const { clamp, lo, hi } = activationRange(o.activation);
+  return { bias, residual, out, clamp, lo, hi };
 }

@@ -1,6 +1,5 @@
 import type { Engine } from "../engine.js";
-import { SPMV_COLUMNS } from "../formats/csr.js";
-import type { Lowered, Pass } from "../formats/lowered.js";
+import { type Lowered, type Pass, VECTOR_COLUMNS } from "../formats/streams.js";
 import type { Kernel } from "../kernels.js";
 import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
@@ -81,14 +80,14 @@ export function runStrips(
 }
 
 /**
- * y = W · x for one column, `k` floats.
+ * y = W · x for `rows` columns of `k` floats, each on its own: rows of x and of the result are contiguous.
  *
  * @param transposed whether W is used the other way round
  */
 export function vectorProduct(
   engine: Engine,
   w: PackedWeight,
-  kernel: Kernel,
+  { kernel, strips: rows }: { kernel: Kernel; strips: number },
   x: Input,
   k: number,
   shape: readonly number[],
@@ -97,29 +96,33 @@ export function vectorProduct(
 ): Tensor {
   const { memory } = engine;
   const run = engine.kernels[kernel.name];
-  const parts = w.format === "csr" && k > SPMV_COLUMNS;
+  const sliced = kernel.format === "csr" || kernel.format === "block";
+  const width = sliced ? Math.min(k, VECTOR_COLUMNS) : k;
+  // Padded lanes read the four floats behind their part of x, which must be zero: behind a tensor they are.
+  const copied = sliced && (x.data !== undefined || rows > 1 || width < k);
   return engine.produceWith(
     w,
-    () => w.vectorStreams(transposed),
+    () => w.vectorStreams(kernel, transposed),
     shape,
     fused.out,
-    [placeBytes(x), placeBytes(fused.bias), parts ? SPMV_COLUMNS * 4 : 0],
+    [placeBytes(x), placeBytes(fused.bias), copied ? width * 4 + 16 : 0],
     (y, [xs, bs, part], lowered) => {
       if (fused.residual) copyInto(engine, fused.residual, y.ptr);
       const bias = fused.bias ? place(engine, fused.bias, bs) : 0;
       const from = place(engine, x, xs);
-      // Padded lanes read the float behind x. It is zero behind a tensor; scratch has been used before.
-      if (x.data) memory.f32[from / 4 + k] = 0;
+      const m = rows ? y.size / rows : 0;
       const ending = { bias, accumulate: fused.residual !== undefined, fused };
-      for (const pass of lowered.passes) {
-        let at = from + pass.x;
-        if (parts) {
-          const n = Math.min(SPMV_COLUMNS, k - pass.x / 4);
-          memory.f32.copyWithin(part / 4, at / 4, at / 4 + n);
-          memory.f32[part / 4 + n] = 0;
-          at = part;
+      for (let r = 0; r < rows; r++) {
+        for (const pass of lowered.passes) {
+          let at = from + r * k * 4 + pass.x;
+          if (copied) {
+            const n = Math.min(width, k - pass.x / 4);
+            memory.f32.copyWithin(part / 4, at / 4, at / 4 + n);
+            memory.f32.fill(0, part / 4 + n, part / 4 + n + 4);
+            at = part;
+          }
+          run(pass.plan, at, y.ptr + r * m * 4, bias, flagsOf(pass, ending), fused.lo, fused.hi);
         }
-        run(pass.plan, at, y.ptr, bias, flagsOf(pass, ending), fused.lo, fused.hi);
       }
     },
   );

@@ -1,0 +1,154 @@
+// Y[m, tile] = W · X for weights in blocks of 4 rows × 1 column, one strip of `tile` columns after another.
+//
+//   plan     u32 m, u32 records, u32 entries, u32 blocks
+//   records  blocks × (u32 block row, u32 count), longest first
+//   entries  (4 × f32 value, u32 byte offset of the input row within x), block row by block row in the order of the records
+//   x        at each offset `tile` floats; y  rows `yStride` bytes apart; bias  f32 by row
+//
+// Four rows share each load of x: 8 columns make 8 multiply-adds of 6 vector loads, where csr needs 9. When m is no multiple
+// of 4 the rows that the last block lacks are computed into its last one's place, before that is written.
+import { Flag, Simd } from "../simd";
+
+class Tile {
+  /** What a row's vector starts from. */
+  @inline static start(out: usize, bias: usize, flags: i32): v128 {
+    let a = f32x4.splat(0);
+    if (flags & Flag.Accumulate) a = v128.load(out);
+    if (flags & Flag.Bias) a = f32x4.add(a, v128.load32_splat(bias));
+    return a;
+  }
+
+  @inline static finish(out: usize, sum: v128, flags: i32, lo: f32, hi: f32): void {
+    let a = sum;
+    if (flags & Flag.Clamp) a = Simd.clamp(a, f32x4.splat(lo), f32x4.splat(hi));
+    v128.store(out, a);
+  }
+
+  /** V = 1 or 2 vectors wide. */
+  @inline static four(
+    V: i32,
+    plan: usize,
+    strips: i32,
+    x: usize,
+    y: usize,
+    yStride: usize,
+    bias: usize,
+    flags: i32,
+    lo: f32,
+    hi: f32,
+  ): void {
+    const m = load<u32>(plan);
+    const records = load<u32>(plan, 4);
+    const entries = load<u32>(plan, 8);
+    const end = records + (load<u32>(plan, 12) << 3);
+    const zero = f32x4.splat(0);
+    for (; strips > 0; --strips) {
+      let e: usize = entries;
+      for (let record: usize = records; record < end; record += 8) {
+        const row = load<u32>(record) << 2;
+        const rowEnd = e + load<u32>(record, 4) * 20;
+        const left = m - row;
+        const o0 = y + <usize>row * yStride;
+        const o1 = left > 1 ? o0 + yStride : o0;
+        const o2 = left > 2 ? o1 + yStride : o1;
+        const o3 = left > 3 ? o2 + yStride : o2;
+        let a0 = zero,
+          a1 = zero;
+        let b0 = zero,
+          b1 = zero;
+        let c0 = zero,
+          c1 = zero;
+        let d0 = zero,
+          d1 = zero;
+        if (flags & (Flag.Accumulate | Flag.Bias)) {
+          const s0 = bias + (row << 2);
+          const s1 = left > 1 ? s0 + 4 : s0;
+          const s2 = left > 2 ? s1 + 4 : s1;
+          const s3 = left > 3 ? s2 + 4 : s2;
+          a0 = Tile.start(o0, s0, flags);
+          if (V > 1) a1 = Tile.start(o0 + 16, s0, flags);
+          b0 = Tile.start(o1, s1, flags);
+          if (V > 1) b1 = Tile.start(o1 + 16, s1, flags);
+          c0 = Tile.start(o2, s2, flags);
+          if (V > 1) c1 = Tile.start(o2 + 16, s2, flags);
+          d0 = Tile.start(o3, s3, flags);
+          if (V > 1) d1 = Tile.start(o3 + 16, s3, flags);
+        }
+        // Four sums would wait for the latency of an addition: entries take turns in two sets of them.
+        if (V == 1) {
+          for (; e + 40 <= rowEnd; e += 40) {
+            const x0 = v128.load(x + load<u32>(e, 16));
+            const x1 = v128.load(x + load<u32>(e, 36));
+            a0 = Simd.madd(x0, v128.load32_splat(e), a0);
+            b0 = Simd.madd(x0, v128.load32_splat(e, 4), b0);
+            c0 = Simd.madd(x0, v128.load32_splat(e, 8), c0);
+            d0 = Simd.madd(x0, v128.load32_splat(e, 12), d0);
+            a1 = Simd.madd(x1, v128.load32_splat(e, 20), a1);
+            b1 = Simd.madd(x1, v128.load32_splat(e, 24), b1);
+            c1 = Simd.madd(x1, v128.load32_splat(e, 28), c1);
+            d1 = Simd.madd(x1, v128.load32_splat(e, 32), d1);
+          }
+          a0 = f32x4.add(a0, a1);
+          b0 = f32x4.add(b0, b1);
+          c0 = f32x4.add(c0, c1);
+          d0 = f32x4.add(d0, d1);
+        }
+        for (; e < rowEnd; e += 20) {
+          const p = x + load<u32>(e, 16);
+          const x0 = v128.load(p);
+          const x1 = V > 1 ? v128.load(p, 16) : x0;
+          let w = v128.load32_splat(e);
+          a0 = Simd.madd(x0, w, a0);
+          if (V > 1) a1 = Simd.madd(x1, w, a1);
+          w = v128.load32_splat(e, 4);
+          b0 = Simd.madd(x0, w, b0);
+          if (V > 1) b1 = Simd.madd(x1, w, b1);
+          w = v128.load32_splat(e, 8);
+          c0 = Simd.madd(x0, w, c0);
+          if (V > 1) c1 = Simd.madd(x1, w, c1);
+          w = v128.load32_splat(e, 12);
+          d0 = Simd.madd(x0, w, d0);
+          if (V > 1) d1 = Simd.madd(x1, w, d1);
+        }
+        Tile.finish(o3, d0, flags, lo, hi);
+        if (V > 1) Tile.finish(o3 + 16, d1, flags, lo, hi);
+        Tile.finish(o2, c0, flags, lo, hi);
+        if (V > 1) Tile.finish(o2 + 16, c1, flags, lo, hi);
+        Tile.finish(o1, b0, flags, lo, hi);
+        if (V > 1) Tile.finish(o1 + 16, b1, flags, lo, hi);
+        Tile.finish(o0, a0, flags, lo, hi);
+        if (V > 1) Tile.finish(o0 + 16, a1, flags, lo, hi);
+      }
+      x += V << 4;
+      y += V << 4;
+    }
+  }
+}
+
+export function f32_block_spmm_4x1_8(
+  plan: usize,
+  strips: i32,
+  x: usize,
+  y: usize,
+  yStride: usize,
+  bias: usize,
+  flags: i32,
+  lo: f32,
+  hi: f32,
+): void {
+  Tile.four(2, plan, strips, x, y, yStride, bias, flags, lo, hi);
+}
+
+export function f32_block_spmm_4x1_4(
+  plan: usize,
+  strips: i32,
+  x: usize,
+  y: usize,
+  yStride: usize,
+  bias: usize,
+  flags: i32,
+  lo: f32,
+  hi: f32,
+): void {
+  Tile.four(1, plan, strips, x, y, yStride, bias, flags, lo, hi);
+}

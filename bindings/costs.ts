@@ -1,0 +1,94 @@
+// What a kernel takes: the constants that `npm run calibrate` measured, and the model that reads them. Only ratios matter: the
+// model ranks tiles and formats.
+import { fail, options } from "./assert.js";
+import type { Build } from "./builds.js";
+import shipped from "./costs.json" with { type: "json" };
+import { passesOf } from "./formats/streams.js";
+import type { Kernel } from "./kernels.js";
+
+/** One machine's constants for one build, all in ns. */
+export interface BuildCosts {
+  /** CPU, runtime and date of the measurement. */
+  machine: string;
+  /** By kernel: of one stored entry (a number, a block, a group's vector) and of one row of them, for one strip or vector. */
+  kernels: Record<string, readonly [entry: number, row: number]>;
+  /** Of a byte of weights that one call reads once, by how many bytes it reads: rising sizes, the last is for all above. */
+  weights: readonly (readonly [bytes: number, ns: number])[];
+  /** Of a call from JavaScript. */
+  call: number;
+  /** Of one float between rows and panels, and of one copied. */
+  turn: number;
+  copy: number;
+}
+
+/** The table that `npm run calibrate` writes; a build that is missing keeps the shipped constants. */
+export type Costs = Partial<Record<Build, BuildCosts>>;
+
+const SHIPPED = shipped as unknown as Record<Build, BuildCosts>;
+
+/** Seconds are no cost of a kernel, and sums of them must stay finite. */
+const MOST = 1e9;
+
+const isCost = (n: unknown) => typeof n === "number" && n >= 0 && n <= MOST;
+
+const isBytes = (n: unknown) => typeof n === "number" && n >= 0;
+
+const isPair = (value: unknown) => Array.isArray(value) && value.length === 2;
+
+/** A build's constants: the user's where there are any. */
+export function costsOf(build: Build, own: Costs | undefined): BuildCosts {
+  const known = SHIPPED[build];
+  const given = options("costs", own, ["simd128", "relaxed"])[build];
+  if (given === undefined) return known;
+  const { kernels, weights, call, turn, copy } = options("costs", given, Object.keys(known));
+  for (const [name, value] of Object.entries({ call, turn, copy })) {
+    if (typeof value !== "number") fail("ERR_TYPE", `costs.${name}`, "nanoseconds", value);
+    if (!isCost(value)) fail("ERR_VALUE", `costs.${name}`, `nanoseconds in 0..${MOST}`, value);
+  }
+  if (!Array.isArray(weights)) fail("ERR_TYPE", "costs.weights", "pairs of bytes and nanoseconds", weights);
+  if (!weights.length || !weights.every((w) => isPair(w) && isBytes(w[0]) && isCost(w[1]))) {
+    fail("ERR_VALUE", "costs.weights", "pairs of bytes and nanoseconds", weights);
+  }
+  if (typeof kernels !== "object" || kernels === null || Array.isArray(kernels)) {
+    fail("ERR_TYPE", "costs.kernels", "an object", kernels);
+  }
+  for (const [name, pair] of Object.entries(kernels)) {
+    if (!isPair(pair) || !pair.every(isCost))
+      fail("ERR_VALUE", `costs.kernels.${name}`, "[ns an entry, ns a row]", pair);
+  }
+  return { ...given, kernels: { ...known.kernels, ...kernels } };
+}
+
+/** Sizes that a product's cost depends on. */
+export interface Work {
+  /** Rows and columns of W. */
+  m: number;
+  k: number;
+  /** Numbers that W stores. */
+  places: number;
+  /** Input channels, and how many of them a pass may take. */
+  channels: number;
+  channelsPerBlock: number;
+}
+
+const perByte = (weights: BuildCosts["weights"], bytes: number): number =>
+  (weights.find(([size]) => bytes <= size) ?? weights[weights.length - 1])[1];
+
+/** Predicted ns of one strip, or of one vector. */
+export function costOf(kernel: Kernel, work: Work, costs: BuildCosts): number {
+  const [entry, row] = costs.kernels[kernel.name] ?? [0, 0];
+  const { m, k, places } = work;
+  const [r, c] = kernel.block;
+  const lanes = kernel.format === "nm" ? 8 : 1;
+  const rows = Math.ceil(m / r / lanes);
+  const entries = kernel.format === "dense" ? m * k : places / (r * c * lanes);
+  if (kernel.op !== "spmv") {
+    if (kernel.format === "dense") return entries * entry + rows * row;
+    const passes = passesOf(r, entries / Math.max(1, rows), work.channels, work.channelsPerBlock);
+    return entries * entry + rows * passes * row;
+  }
+  // One vector walks its weights once: beyond the caches their bytes are what takes the time.
+  const index = kernel.format === "dense" ? 0 : kernel.format === "nm" ? 4 : 2;
+  const bytes = entries * (r * c * lanes * 4 + index);
+  return Math.max(entries * entry, bytes * perByte(costs.weights, bytes)) + rows * row;
+}

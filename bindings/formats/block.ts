@@ -1,0 +1,198 @@
+import { fail } from "../assert.js";
+
+/**
+ * Blocks of r rows × c columns (SciPy's bsr_matrix, PyTorch's sparse_bsr_tensor): block row i holds `data[j]` (r · c numbers, row
+ * by row) at block column `indices[j]` for j in indptr[i]..indptr[i + 1], ascending. Blocks are aligned at 0; what the matrix's
+ * edge cuts off is zero. csr is the case of 1 × 1.
+ */
+export interface BlockMatrix {
+  rows: number;
+  cols: number;
+  r: number;
+  c: number;
+  indptr: Uint32Array;
+  indices: Uint16Array | Uint32Array;
+  data: Float32Array;
+}
+
+/** Block columns of a matrix fit 16 bits, or need 32. */
+export const indexArray = (columns: number, length: number) =>
+  columns <= 65536 ? new Uint16Array(length) : new Uint32Array(length);
+
+/** The blocks that have a nonzero. −0 counts as zero: masking a negative weight leaves one. */
+export function packBlock(dense: Float32Array, rows: number, cols: number, r: number, c: number): BlockMatrix {
+  const blockRows = Math.ceil(rows / r);
+  const blockCols = Math.ceil(cols / c);
+  const indptr = new Uint32Array(blockRows + 1);
+  const shift = 31 - Math.clz32(c);
+  // The block row that last had a nonzero in each block column; 0 is none.
+  const last = new Uint32Array(blockCols);
+  let blocks = 0;
+  for (let b = 0; b < blockRows; b++) {
+    const end = Math.min(rows, (b + 1) * r);
+    for (let row = b * r; row < end; row++) {
+      for (let col = 0, i = row * cols; col < cols; col++, i++) {
+        if (dense[i] !== 0 && last[col >> shift] !== b + 1) {
+          last[col >> shift] = b + 1;
+          blocks++;
+        }
+      }
+    }
+    indptr[b + 1] = blocks;
+  }
+  const indices = indexArray(blockCols, blocks);
+  const data = new Float32Array(blocks * r * c);
+  last.fill(0);
+  for (let b = 0, n = 0; b < blockRows; b++) {
+    const end = Math.min(rows, (b + 1) * r);
+    for (let row = b * r; row < end; row++) {
+      for (let col = 0, i = row * cols; col < cols; col++, i++) if (dense[i] !== 0) last[col >> shift] = b + 1;
+    }
+    for (let block = 0; block < blockCols; block++) if (last[block] === b + 1) indices[n++] = block;
+  }
+  const m = { rows, cols, r, c, indptr, indices, data };
+  gatherInto(m, dense, data);
+  return m;
+}
+
+/** Row-major values, zeros included. */
+export function unpackBlock(m: BlockMatrix): Float32Array {
+  const dense = new Float32Array(m.rows * m.cols);
+  eachRun(m, (from, to, n) => {
+    for (let i = 0; i < n; i++) dense[to + i] = m.data[from + i];
+  });
+  return dense;
+}
+
+/** The numbers of a dense matrix at the places that m stores: another `data`. */
+export function gatherBlock(m: BlockMatrix, dense: Float32Array): Float32Array {
+  const data = new Float32Array(m.data.length);
+  gatherInto(m, dense, data);
+  return data;
+}
+
+function gatherInto(m: BlockMatrix, dense: Float32Array, data: Float32Array): void {
+  eachRun(m, (from, to, n) => {
+    // −0 + 0 is 0.
+    for (let i = 0; i < n; i++) data[from + i] = dense[to + i] + 0;
+  });
+}
+
+/** Every run of up to c stored numbers of one row: where it lies in `data` and in the dense matrix. */
+function eachRun(m: BlockMatrix, visit: (from: number, to: number, n: number) => void): void {
+  const { rows, cols, r, c, indptr, indices } = m;
+  for (let b = 0; b + 1 < indptr.length; b++) {
+    const high = Math.min(r, rows - b * r);
+    for (let j = indptr[b]; j < indptr[b + 1]; j++) {
+      const col = indices[j] * c;
+      const wide = Math.min(c, cols - col);
+      for (let i = 0; i < high; i++) visit((j * r + i) * c, (b * r + i) * cols + col, wide);
+    }
+  }
+}
+
+/** The same places in smaller blocks: r2 divides r and c2 divides c. A part that the edge cuts off is left out. */
+export function splitBlocks(m: BlockMatrix, r2: number, c2: number): BlockMatrix {
+  const { rows, cols, r, c } = m;
+  if (r === r2 && c === c2) return m;
+  const blockRows = Math.ceil(rows / r2);
+  const down = r / r2;
+  const across = c / c2;
+  const blockCols = Math.ceil(cols / c2);
+  const indptr = new Uint32Array(blockRows + 1);
+  for (let b = 0; b < blockRows; b++) {
+    const [from, to] = [m.indptr[Math.floor(b / down)], m.indptr[Math.floor(b / down) + 1]];
+    // Only the last block column can be cut.
+    const cut = to > from ? Math.max(0, (m.indices[to - 1] + 1) * across - blockCols) : 0;
+    indptr[b + 1] = indptr[b] + (to - from) * across - cut;
+  }
+  const blocks = indptr[blockRows];
+  const indices = indexArray(blockCols, blocks);
+  const data = new Float32Array(blocks * r2 * c2);
+  let n = 0;
+  for (let b = 0; b < blockRows; b++) {
+    const top = (b % down) * r2;
+    for (let j = m.indptr[Math.floor(b / down)]; j < m.indptr[Math.floor(b / down) + 1]; j++) {
+      for (let part = 0; part < across; part++) {
+        const index = m.indices[j] * across + part;
+        if (index >= blockCols) break;
+        indices[n] = index;
+        const from = (j * r + top) * c + part * c2;
+        let to = n++ * r2 * c2;
+        for (let i = 0; i < r2; i++) for (let k = 0; k < c2; k++) data[to++] = m.data[from + i * c + k];
+      }
+    }
+  }
+  return { rows, cols, r: r2, c: c2, indptr, indices, data };
+}
+
+/** Wᵀ in blocks of c × r. */
+export function transposeBlock(m: BlockMatrix): BlockMatrix {
+  const { rows, cols, r, c, indptr, indices, data } = m;
+  const blocks = indices.length;
+  const at = new Uint32Array(Math.ceil(cols / c) + 1);
+  for (let j = 0; j < blocks; j++) at[indices[j] + 1]++;
+  for (let i = 1; i < at.length; i++) at[i] += at[i - 1];
+  const turned = indexArray(indptr.length - 1, blocks);
+  const values = new Float32Array(data.length);
+  const next = at.slice();
+  for (let b = 0; b + 1 < indptr.length; b++) {
+    for (let j = indptr[b]; j < indptr[b + 1]; j++) {
+      const n = next[indices[j]]++;
+      turned[n] = b;
+      for (let i = 0; i < r; i++) {
+        for (let k = 0; k < c; k++) values[(n * c + k) * r + i] = data[(j * r + i) * c + k];
+      }
+    }
+  }
+  return { rows: cols, cols: rows, r: c, c: r, indptr: at, indices: turned, data: values };
+}
+
+export const bytesBlock = (m: BlockMatrix): number => m.indptr.byteLength + m.indices.byteLength + m.data.byteLength;
+
+/**
+ * Checks arrays that came from outside, so that nothing is read or written beside them later.
+ *
+ * @param code what the error is called: a user's argument (`ERR_VALUE`) or a file (`ERR_FORMAT`)
+ */
+export function validateBlock(m: BlockMatrix, code: "ERR_VALUE" | "ERR_FORMAT"): void {
+  const { rows, cols, r, c, indptr, indices, data } = m;
+  const blockRows = Math.ceil(rows / r);
+  const blockCols = Math.ceil(cols / c);
+  const wrongLength = code === "ERR_FORMAT" ? code : "ERR_LENGTH";
+  if (indptr.length !== blockRows + 1) fail(wrongLength, "indptr", `${blockRows + 1} elements`, indptr.length);
+  if (data.length !== indices.length * r * c) {
+    fail(wrongLength, "data", `${indices.length * r * c} elements, ${r} × ${c} for each index`, data.length);
+  }
+  if (indptr[0] !== 0) fail(code, "indptr", "0 first", indptr[0]);
+  for (let b = 0; b < blockRows; b++) {
+    if (indptr[b + 1] < indptr[b]) fail(code, "indptr", "values that do not fall", indptr[b + 1], ` at ${b + 1}`);
+  }
+  if (indptr[blockRows] !== indices.length) {
+    fail(code, "indptr", `${indices.length} last, the number of indices`, indptr[blockRows]);
+  }
+  for (let b = 0; b < blockRows; b++) {
+    for (let j = indptr[b]; j < indptr[b + 1]; j++) {
+      if (indices[j] >= blockCols) {
+        fail(code, "indices", `values in 0..${blockCols - 1}`, indices[j], ` at ${j}`);
+      }
+      if (j > indptr[b] && indices[j] <= indices[j - 1]) {
+        fail(code, "indices", "values that ascend within a row", indices[j], ` at ${j}`);
+      }
+    }
+  }
+  if (rows % r === 0 && cols % c === 0) return;
+  // What lies over the edge is never read back; it must not be there either.
+  for (let b = 0; b < blockRows; b++) {
+    for (let j = indptr[b]; j < indptr[b + 1]; j++) {
+      for (let i = 0; i < r; i++) {
+        for (let k = 0; k < c; k++) {
+          const v = data[(j * r + i) * c + k];
+          if (v !== 0 && (b * r + i >= rows || indices[j] * c + k >= cols)) {
+            fail(code, "data", "zeros outside the matrix", v, ` at ${(j * r + i) * c + k}`);
+          }
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,119 @@
+// The formats by name, and what each can do: the one place that knows all of them.
+import { fail, integer, oneOf, options } from "../assert.js";
+import { type BlockMatrix, bytesBlock, gatherBlock, packBlock, transposeBlock, unpackBlock } from "./block.js";
+import {
+  bytesComplementary,
+  type ComplementaryMatrix,
+  complementaryToBlocks,
+  gatherComplementary,
+  packComplementary,
+  unpackComplementary,
+} from "./complementary.js";
+import { packCsr } from "./csr.js";
+import type { DenseMatrix } from "./dense.js";
+import { bytesNm, gatherNm, type NmMatrix, nmToCsr, packNm, unpackNm } from "./nm.js";
+
+/** How the survivors of pruning are stored. */
+export type Format =
+  | "dense"
+  /** Compressed sparse rows. */
+  | "csr"
+  /** Blocks of rows × cols that are stored whole: rows 1, 2, 4 or 8 and cols 1, 2 or 4. */
+  | { kind: "block"; rows: number; cols: number }
+  /** At most n nonzeros in each m consecutive inputs. */
+  | { kind: "nm"; n: number; m: number }
+  /** Up to `overlay` sparse rows, or blocks of `blockRows` (1, 4 or 8; default 1) rows, with disjoint columns in one dense row. */
+  | { kind: "complementary"; overlay: number; blockRows?: number };
+
+/** A packed weight on the JavaScript heap. */
+export type Matrix =
+  | ({ kind: "dense" } & DenseMatrix)
+  | ({ kind: "csr" | "block" } & BlockMatrix)
+  | ({ kind: "nm" } & NmMatrix)
+  | ({ kind: "complementary" } & ComplementaryMatrix);
+
+export const BLOCK_ROWS = [1, 2, 4, 8] as const;
+export const BLOCK_COLS = [1, 2, 4] as const;
+const COMPLEMENTARY_ROWS = [1, 4, 8] as const;
+
+const among = (name: string, value: unknown, of: readonly number[]): number => {
+  if (typeof value !== "number") fail("ERR_TYPE", name, `one of ${of.join(", ")}`, value);
+  if (!of.includes(value)) fail("ERR_VALUE", name, `one of ${of.join(", ")}`, value);
+  return value;
+};
+
+/** A user's format, checked and complete. */
+export function checkFormat(value: unknown): Format {
+  const names = `"auto", "dense", "csr" or { kind: "block" | "nm" | "complementary", … }`;
+  if (value === "dense" || value === "csr") return value;
+  if (typeof value === "string") fail("ERR_VALUE", "format", names, value);
+  if (typeof value !== "object" || value === null || Array.isArray(value)) fail("ERR_TYPE", "format", names, value);
+  const kind = oneOf("format.kind", (value as { kind?: unknown }).kind, ["block", "nm", "complementary"] as const);
+  if (kind === "block") {
+    const { rows, cols } = options("format", value as { rows?: unknown; cols?: unknown }, ["kind", "rows", "cols"]);
+    return { kind, rows: among("format.rows", rows, BLOCK_ROWS), cols: among("format.cols", cols, BLOCK_COLS) };
+  }
+  if (kind === "nm") {
+    const o = options("format", value as { n?: unknown; m?: unknown }, ["kind", "n", "m"]);
+    const m = integer("format.m", o.m, 2, 1024);
+    return { kind, n: integer("format.n", o.n, 1, m), m };
+  }
+  const o = options("format", value as { overlay?: unknown; blockRows?: unknown }, ["kind", "overlay", "blockRows"]);
+  const blockRows = o.blockRows === undefined ? 1 : among("format.blockRows", o.blockRows, COMPLEMENTARY_ROWS);
+  return { kind, overlay: integer("format.overlay", o.overlay, 1, 65535), blockRows };
+}
+
+/** A format for people: "csr", "block 4x1", "2:4", "complementary 20x4" (blocks of four rows). */
+export function formatName(format: Format): string {
+  if (typeof format === "string") return format;
+  if (format.kind === "block") return `block ${format.rows}x${format.cols}`;
+  if (format.kind === "nm") return `${format.n}:${format.m}`;
+  return `complementary ${format.overlay}${(format.blockRows ?? 1) > 1 ? `x${format.blockRows}` : ""}`;
+}
+
+export function formatOf(m: Matrix): Format {
+  if (m.kind === "dense" || m.kind === "csr") return m.kind;
+  if (m.kind === "nm") return { kind: m.kind, n: m.n, m: m.m };
+  if (m.kind === "complementary") return { kind: m.kind, overlay: m.overlay, blockRows: m.blockRows };
+  return { kind: "block", rows: m.r, cols: m.c };
+}
+
+/** Packs row-major values; "dense" keeps the array itself. */
+export function packAs(format: Format, dense: Float32Array, rows: number, cols: number): Matrix {
+  if (format === "dense") return { kind: "dense", rows, cols, data: dense };
+  if (format === "csr") return { kind: "csr", ...packCsr(dense, rows, cols) };
+  if (format.kind === "block") return { kind: "block", ...packBlock(dense, rows, cols, format.rows, format.cols) };
+  if (format.kind === "nm") return { kind: "nm", ...packNm(dense, rows, cols, format.n, format.m) };
+  const { overlay, blockRows = 1 } = format;
+  return { kind: "complementary", ...packComplementary(dense, rows, cols, overlay, blockRows) };
+}
+
+/** Row-major values, zeros included. */
+export function unpack(m: Matrix): Float32Array {
+  if (m.kind === "dense") return m.data.slice();
+  if (m.kind === "nm") return unpackNm(m);
+  return m.kind === "complementary" ? unpackComplementary(m) : unpackBlock(m);
+}
+
+/** The numbers of a dense matrix at the places that m stores: another `data`. */
+export function gather(m: Matrix, dense: Float32Array): Float32Array {
+  if (m.kind === "dense") return dense;
+  if (m.kind === "nm") return gatherNm(m, dense);
+  return m.kind === "complementary" ? gatherComplementary(m, dense) : gatherBlock(m, dense);
+}
+
+/** Bytes of values, indices and pointers. */
+export function bytesOf(m: Matrix): number {
+  if (m.kind === "dense") return m.data.byteLength;
+  if (m.kind === "nm") return bytesNm(m);
+  return m.kind === "complementary" ? bytesComplementary(m) : bytesBlock(m);
+}
+
+/** The blocks that kernels for dense activations multiply. */
+export function toBlocks(m: Exclude<Matrix, { kind: "dense" }>): BlockMatrix {
+  if (m.kind === "nm") return nmToCsr(m);
+  return m.kind === "complementary" ? complementaryToBlocks(m) : m;
+}
+
+/** As {@link toBlocks}, of Wᵀ. */
+export const toTransposedBlocks = (m: Exclude<Matrix, { kind: "dense" }>): BlockMatrix => transposeBlock(toBlocks(m));

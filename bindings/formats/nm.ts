@@ -1,0 +1,282 @@
+import { fail, integer, MAX_ELEMENTS } from "../assert.js";
+import type { BlockMatrix } from "./block.js";
+
+/**
+ * N of each M consecutive inputs: every aligned group of m columns of a row stores n values, zeros among them where it
+ * has fewer nonzeros, so that no row needs a pointer (PyTorch's semi-structured 2:4, NM-sparsity). The last group of a
+ * row has cols % m columns and stores min(n, cols % m) values. A row thus stores `placesNm(cols, n, m)` values.
+ */
+export interface NmMatrix {
+  rows: number;
+  cols: number;
+  n: number;
+  m: number;
+  /**
+   * For each value its position in its group, 0..m − 1, ascending in a group: 2 bits at m ≤ 4, 4 to 16, 8 to 256, 16
+   * above (elements of a Uint16Array). Several to a byte go lowest bits first; each row starts on a byte, and what its
+   * last byte has left is zero.
+   */
+  indices: Uint8Array | Uint16Array;
+  /** Row by row, group by group. */
+  data: Float32Array;
+}
+
+/** @throws TypeError `ERR_TYPE` and RangeError `ERR_VALUE` unless m is an integer in 2..1024 and n one in 1..m */
+export function checkNm(n: unknown, m: unknown): void {
+  integer("n", n, 1, integer("m", m, 2, 1024));
+}
+
+/** Values that each row stores. */
+export const placesNm = (cols: number, n: number, m: number): number =>
+  Math.floor(cols / m) * n + Math.min(n, cols % m);
+
+/** Bits of one position. */
+const widthOf = (m: number): number => (m <= 4 ? 2 : m <= 16 ? 4 : m <= 256 ? 8 : 16);
+
+/** Elements of `indices` that hold the positions of one row. */
+const unitsPerRow = (places: number, m: number): number => (m > 256 ? places : Math.ceil((places * widthOf(m)) / 8));
+
+/** @internal Float32 bits: as integers, NaNs keep their payload and −0 is told from 0 without a float compare. */
+export const bitsOf = (a: Float32Array): Int32Array => new Int32Array(a.buffer, a.byteOffset, a.length);
+
+/** @internal Nonzeros in bits[from..to); −0 counts as zero. No branch: at half zeros it would be mispredicted. */
+export function countNonzeros(bits: Int32Array, from: number, to: number): number {
+  let count = 0;
+  for (let i = from; i < to; i++) {
+    const magnitude = bits[i] << 1;
+    count += (magnitude | -magnitude) >>> 31;
+  }
+  return count;
+}
+
+/**
+ * Packs [rows][cols] values of which no group has more than n nonzeros; −0 counts as zero. A group that has fewer
+ * stores zeros at its lowest free positions. n and m are those that {@link checkNm} accepts.
+ * @throws RangeError `ERR_VALUE` that names the first group with more than n nonzeros; nothing has been allocated
+ */
+export function packNm(dense: Float32Array, rows: number, cols: number, n: number, m: number): NmMatrix {
+  const bits = bitsOf(dense);
+  for (let r = 0, i = 0; r < rows; r++) {
+    for (let c = 0; c < cols; c += m) {
+      const width = Math.min(m, cols - c);
+      const count = countNonzeros(bits, i, i + width);
+      if (count > n) {
+        const where = ` at row ${r}, columns ${c}..${c + width - 1}`;
+        fail("ERR_VALUE", "data", `at most ${n} nonzeros in each ${m} columns`, count, where);
+      }
+      i += width;
+    }
+  }
+  const places = placesNm(cols, n, m);
+  const units = rows * unitsPerRow(places, m);
+  const indices = m > 256 ? new Uint16Array(units) : new Uint8Array(units);
+  const packed: NmMatrix = { rows, cols, n, m, indices, data: new Float32Array(rows * places) };
+  const values = bitsOf(packed.data);
+  const positions = new Uint16Array(places);
+  for (let r = 0, i = 0, at = 0; r < rows; r++) {
+    let k = 0;
+    for (let c = 0; c < cols; c += m) {
+      const width = Math.min(m, cols - c);
+      let free = Math.min(n, width) - countNonzeros(bits, i, i + width);
+      for (let p = 0; p < width; p++, i++) {
+        const v = bits[i];
+        if (v << 1 !== 0) {
+          values[at + k] = v;
+          positions[k++] = p;
+        } else if (free > 0) {
+          free--;
+          positions[k++] = p;
+        }
+      }
+    }
+    writeRow(packed, r, positions);
+    at += places;
+  }
+  return packed;
+}
+
+/** Stores the positions of one row. */
+function writeRow({ m, indices }: NmMatrix, row: number, positions: Uint16Array): void {
+  const width = widthOf(m);
+  const unit = indices.BYTES_PER_ELEMENT * 8;
+  const places = positions.length;
+  for (let i = 0, at = row * unitsPerRow(places, m); i < places; at++) {
+    let bits = 0;
+    for (let shift = 0; shift < unit && i < places; shift += width) bits |= positions[i++] << shift;
+    indices[at] = bits;
+  }
+}
+
+/** The positions in their groups of one row's values, into an array of `placesNm(cols, n, m)` elements. */
+export function readRowNm({ m, indices }: NmMatrix, row: number, positions: Uint16Array): void {
+  const width = widthOf(m);
+  const mask = (1 << width) - 1;
+  const unit = indices.BYTES_PER_ELEMENT * 8;
+  const places = positions.length;
+  for (let i = 0, at = row * unitsPerRow(places, m); i < places; at++) {
+    const bits = indices[at];
+    for (let shift = 0; shift < unit && i < places; shift += width) positions[i++] = (bits >> shift) & mask;
+  }
+}
+
+/** The positions of all values, in the order of `data`: [rows][placesNm(cols, n, m)]. */
+export function readPositionsNm(matrix: NmMatrix): Uint16Array {
+  const { rows, cols, n, m } = matrix;
+  const places = placesNm(cols, n, m);
+  const positions = new Uint16Array(rows * places);
+  for (let r = 0; r < rows; r++) readRowNm(matrix, r, positions.subarray(r * places, (r + 1) * places));
+  return positions;
+}
+
+/** The columns of one row's values, ascending. */
+function readColumns(matrix: NmMatrix, row: number, positions: Uint16Array, columns: Uint32Array): void {
+  const { cols, n, m } = matrix;
+  readRowNm(matrix, row, positions);
+  for (let c = 0, k = 0; c < cols; c += m) {
+    for (const end = k + Math.min(n, cols - c); k < end; k++) columns[k] = c + positions[k];
+  }
+}
+
+/**
+ * The inverse of {@link readPositionsNm}: positions that ascend in each group, and their values, both [rows][placesNm(cols, n, m)].
+ * The values become the matrix's own array.
+ */
+export function fromPositionsNm(
+  rows: number,
+  cols: number,
+  n: number,
+  m: number,
+  positions: Uint16Array,
+  data: Float32Array,
+): NmMatrix {
+  const places = placesNm(cols, n, m);
+  const units = rows * unitsPerRow(places, m);
+  const matrix: NmMatrix = {
+    rows,
+    cols,
+    n,
+    m,
+    indices: m > 256 ? new Uint16Array(units) : new Uint8Array(units),
+    data,
+  };
+  for (let r = 0; r < rows; r++) writeRow(matrix, r, positions.subarray(r * places, (r + 1) * places));
+  return matrix;
+}
+
+/** Row-major values, zeros included; −0 comes back as 0. */
+export function unpackNm(matrix: NmMatrix): Float32Array {
+  const { rows, cols, n, m, data } = matrix;
+  const places = placesNm(cols, n, m);
+  const dense = new Float32Array(rows * cols);
+  const to = bitsOf(dense);
+  const from = bitsOf(data);
+  const positions = new Uint16Array(places);
+  const columns = new Uint32Array(places);
+  for (let r = 0, i = 0; r < rows; r++) {
+    readColumns(matrix, r, positions, columns);
+    for (let k = 0; k < places; k++, i++) {
+      const v = from[i];
+      if (v << 1 !== 0) to[r * cols + columns[k]] = v;
+    }
+  }
+  return dense;
+}
+
+/** `data` anew: the numbers of [rows][cols] values at the stored places, −0 as 0. Other places are not looked at. */
+export function gatherNm(matrix: NmMatrix, dense: Float32Array): Float32Array {
+  const { rows, cols, n, m } = matrix;
+  const places = placesNm(cols, n, m);
+  const data = new Float32Array(rows * places);
+  const to = bitsOf(data);
+  const from = bitsOf(dense);
+  const positions = new Uint16Array(places);
+  const columns = new Uint32Array(places);
+  for (let r = 0, i = 0; r < rows; r++) {
+    readColumns(matrix, r, positions, columns);
+    for (let k = 0; k < places; k++, i++) {
+      const v = from[r * cols + columns[k]];
+      if (v << 1 !== 0) to[i] = v;
+    }
+  }
+  return data;
+}
+
+/** All stored places as csr, padded zeros included: every row has the same count. `data` is the matrix's own array. */
+export function nmToCsr(matrix: NmMatrix): BlockMatrix {
+  const { rows, cols, n, m, data } = matrix;
+  const places = placesNm(cols, n, m);
+  const indptr = new Uint32Array(rows + 1);
+  const indices = cols <= 65536 ? new Uint16Array(data.length) : new Uint32Array(data.length);
+  const positions = new Uint16Array(places);
+  const columns = new Uint32Array(places);
+  for (let r = 0; r < rows; r++) {
+    readColumns(matrix, r, positions, columns);
+    indices.set(columns, r * places);
+    indptr[r + 1] = (r + 1) * places;
+  }
+  return { rows, cols, r: 1, c: 1, indptr, indices, data };
+}
+
+export const bytesNm = (matrix: NmMatrix): number => matrix.indices.byteLength + matrix.data.byteLength;
+
+/** @internal A number that a file claims: an integer in `min..max`, or `ERR_FORMAT`. */
+export function claimed(name: string, value: unknown, min: number, max: number): void {
+  if (!Number.isInteger(value) || (value as number) < min || (value as number) > max) {
+    fail("ERR_FORMAT", name, `an integer in ${min}..${max}`, value);
+  }
+}
+
+/** @internal An array that a file gives: of this class and length, or `ERR_FORMAT`. */
+export function given(
+  name: string,
+  value: unknown,
+  kind: Uint8ArrayConstructor | Uint16ArrayConstructor | Uint32ArrayConstructor | Float32ArrayConstructor,
+  length: number,
+): void {
+  if (!(value instanceof kind)) fail("ERR_FORMAT", name, `a ${kind.name}`, value);
+  if (value.length !== length) fail("ERR_FORMAT", name, `${length} elements`, value.length);
+}
+
+/** @internal Sizes that a file claims, or `ERR_FORMAT`; a dimension of 0 must not hide how large the other is. */
+export function claimedShape(rows: number, cols: number): void {
+  claimed("rows", rows, 0, MAX_ELEMENTS);
+  claimed("cols", cols, 0, Math.floor(MAX_ELEMENTS / Math.max(1, rows)));
+}
+
+/**
+ * Checks every field of a matrix from outside: after this, nothing that takes one leaves its arrays.
+ * @throws RangeError `ERR_FORMAT` that names the field, and the row and columns of the first wrong group
+ */
+export function validateNm(matrix: NmMatrix): void {
+  const { rows, cols, n, m, indices, data } = matrix;
+  claimedShape(rows, cols);
+  claimed("m", m, 2, 1024);
+  claimed("n", n, 1, m);
+  const places = placesNm(cols, n, m);
+  const units = unitsPerRow(places, m);
+  given("indices", indices, m > 256 ? Uint16Array : Uint8Array, rows * units);
+  given("data", data, Float32Array, rows * places);
+  // Without rows, nothing bounds how wide the claimed one is.
+  if (places === 0 || rows === 0) return;
+  const spare = units * indices.BYTES_PER_ELEMENT * 8 - places * widthOf(m);
+  const positions = new Uint16Array(places);
+  for (let r = 0; r < rows; r++) {
+    readRowNm(matrix, r, positions);
+    for (let c = 0, k = 0; c < cols; c += m) {
+      const width = Math.min(m, cols - c);
+      let last = -1;
+      for (const end = k + Math.min(n, width); k < end; k++) {
+        const p = positions[k];
+        if (p <= last || p >= width) {
+          const where = ` at row ${r}, columns ${c}..${c + width - 1}`;
+          fail("ERR_FORMAT", "indices", `ascending positions in 0..${width - 1}`, p, where);
+        }
+        last = p;
+      }
+    }
+    const tail = indices[(r + 1) * units - 1];
+    if (spare > 0 && tail >> (8 - spare) !== 0) {
+      fail("ERR_FORMAT", "indices", `zeros in the highest ${spare} bits of a row's last byte`, tail, ` at row ${r}`);
+    }
+  }
+}

@@ -1,0 +1,199 @@
+import { nthLargest } from "./selection.js";
+
+/**
+ * Gives each column of a tile to one of its rows so that every row gets ⌊cols/rows⌋ or ⌈cols/rows⌉ columns and the sum
+ * of scores is the largest possible: a transportation problem, solved exactly on a graph that has the rows as nodes,
+ * not the columns.
+ *
+ * Rows have prices; each column first goes to the row where its score less the price is largest. Then columns move one
+ * by one along shortest paths from rows with too many to rows with too few, which ends at the optimum from whatever
+ * prices it starts (Ahuja, Magnanti, Orlin, "Network Flows", 1993, chapter 9). A row's price is the least score among
+ * its best ⌈cols/rows⌉, which a row of large weights needs: 1500 × 1600, L = 20, all in its tiles' first rows by a
+ * factor of 100, takes 0.1 s instead of 2.4 s (Xeon at 2.5 GHz, Node 20).
+ *
+ * @param scores - `[rows][cols]`, at least 0; MAX_VALUE and Infinity rank above all sums of others
+ * @param rows - at least 1
+ * @returns for each column its row
+ */
+export function assignColumns(scores: Float64Array, rows: number, cols: number): Uint32Array {
+  const owner = new Uint32Array(cols);
+  if (rows === 1 || cols === 0) return owner;
+  const finite = withoutInfinity(scores, rows * cols);
+  const counts = new Uint32Array(rows);
+  const price = new Float64Array(rows);
+  const sorted = new Float64Array(cols);
+  for (let r = 0; r < rows; r++) {
+    sorted.set(finite.subarray(r * cols, (r + 1) * cols));
+    price[r] = nthLargest(sorted, cols, Math.ceil(cols / rows));
+  }
+  for (let c = 0; c < cols; c++) {
+    let best = 0;
+    let most = -Infinity;
+    for (let r = 0; r < rows; r++) {
+      const value = finite[r * cols + c] - price[r];
+      // Equal rows share, so that a tile of equal weights needs no further work.
+      if (value < most || (value === most && counts[r] >= counts[best])) continue;
+      most = value;
+      best = r;
+    }
+    owner[c] = best;
+    counts[best]++;
+  }
+  settle(finite, rows, cols, owner, counts, price);
+  return owner;
+}
+
+/** Stand-ins just large enough: one more Infinity outweighs everything finite, one more NaN all Infinities. */
+function withoutInfinity(scores: Float64Array, length: number): Float64Array {
+  let total = 0;
+  let infinite = 0;
+  for (let i = 0; i < length; i++) {
+    if (scores[i] < Number.MAX_VALUE) total += scores[i];
+    else infinite++;
+  }
+  if (infinite === 0) return scores;
+  const large = 2 * total + 1;
+  return scores.slice(0, length).map((s) => (s < Number.MAX_VALUE ? s : s < Infinity ? large : large * (infinite + 1)));
+}
+
+/** Makes counts differ by one at most, at the least loss of score. */
+function settle(
+  scores: Float64Array,
+  rows: number,
+  cols: number,
+  owner: Uint32Array,
+  counts: Uint32Array,
+  price: Float64Array,
+): void {
+  const least = Math.floor(cols / rows);
+  const nodes = rows + 1;
+  /** The node that gets what is left over: at most one column from each row, at no loss. */
+  const rest = rows;
+  const potential = new Float64Array(nodes);
+  for (let r = 0; r < rows; r++) potential[r] = -price[r];
+  const gave = new Uint8Array(rows);
+  // The dearest rows give, then the fullest: the only choice that no path could improve.
+  const order = Array.from(counts.keys()).sort((a, b) => price[b] - price[a] || counts[b] - counts[a] || a - b);
+  const left = cols - rows * least;
+  for (let i = 0; i < left; i++) gave[order[i]] = 1;
+  potential[rest] = potential[order[Math.max(0, left - 1)]];
+  /** Columns that a node has too many; negative for too few. */
+  const excess = new Int32Array(nodes);
+  let waiting = 0;
+  for (let r = 0; r < rows; r++) {
+    excess[r] = counts[r] - gave[r] - least;
+    waiting += Math.max(0, excess[r]);
+  }
+  if (waiting === 0) return;
+  const edges = new Edges(scores, rows, cols, owner);
+  const distance = new Float64Array(nodes);
+  const done = new Uint8Array(nodes);
+  const before = new Int32Array(nodes);
+  for (; waiting > 0; waiting--) {
+    for (let v = 0; v < nodes; v++) {
+      distance[v] = excess[v] > 0 ? 0 : Infinity;
+      done[v] = 0;
+      before[v] = -1;
+    }
+    let end = -1;
+    while (end < 0) {
+      let near = -1;
+      for (let v = 0; v < nodes; v++) if (!done[v] && (near < 0 || distance[v] < distance[near])) near = v;
+      done[near] = 1;
+      if (excess[near] < 0) {
+        end = near;
+        break;
+      }
+      for (let v = 0; v < nodes; v++) {
+        if (done[v]) continue;
+        let cost: number;
+        if (v === rest) cost = gave[near] ? Infinity : 0;
+        else if (near === rest) cost = gave[v] ? 0 : Infinity;
+        else cost = edges.loss[near * rows + v];
+        // Below 0 by rounding only.
+        const through = distance[near] + Math.max(0, cost + potential[near] - potential[v]);
+        if (through < distance[v]) {
+          distance[v] = through;
+          before[v] = near;
+        }
+      }
+    }
+    for (let v = 0; v < nodes; v++) if (done[v]) potential[v] += distance[v] - distance[end];
+    excess[end]++;
+    while (before[end] >= 0) {
+      const from = before[end];
+      if (end === rest) gave[from] = 1;
+      else if (from === rest) gave[end] = 0;
+      else edges.move(from, end);
+      end = from;
+    }
+    excess[end]--;
+  }
+}
+
+/** For each two rows, which column loses least when it moves from one to the other. */
+class Edges {
+  /** `[from][to]`; Infinity from a row without columns. */
+  readonly loss: Float64Array;
+  readonly #column: Int32Array;
+  readonly #scores: Float64Array;
+  readonly #rows: number;
+  readonly #cols: number;
+  readonly #owner: Uint32Array;
+  /** Columns of each row, and where each column stands there. */
+  readonly #held: number[][];
+  readonly #place: Uint32Array;
+
+  constructor(scores: Float64Array, rows: number, cols: number, owner: Uint32Array) {
+    this.loss = new Float64Array(rows * rows).fill(Infinity);
+    this.#column = new Int32Array(rows * rows).fill(-1);
+    this.#scores = scores;
+    this.#rows = rows;
+    this.#cols = cols;
+    this.#owner = owner;
+    this.#held = Array.from({ length: rows }, () => []);
+    this.#place = new Uint32Array(cols);
+    for (let c = 0; c < cols; c++) this.#add(c, owner[c]);
+  }
+
+  #add(c: number, row: number): void {
+    this.#owner[c] = row;
+    this.#place[c] = this.#held[row].push(c) - 1;
+    const here = this.#scores[row * this.#cols + c];
+    for (let to = 0, edge = row * this.#rows; to < this.#rows; to++, edge++) {
+      const loss = here - this.#scores[to * this.#cols + c];
+      if (loss < this.loss[edge]) {
+        this.loss[edge] = loss;
+        this.#column[edge] = c;
+      }
+    }
+  }
+
+  /** Moves the column that loses least. */
+  move(from: number, to: number): void {
+    const c = this.#column[from * this.#rows + to];
+    const held = this.#held[from];
+    const last = held.pop() as number;
+    if (last !== c) {
+      held[this.#place[c]] = last;
+      this.#place[last] = this.#place[c];
+    }
+    for (let r = 0; r < this.#rows; r++) if (this.#column[from * this.#rows + r] === c) this.#search(from, r);
+    this.#add(c, to);
+  }
+
+  #search(from: number, to: number): void {
+    const edge = from * this.#rows + to;
+    const was = this.loss[edge];
+    this.loss[edge] = Infinity;
+    this.#column[edge] = -1;
+    for (const c of this.#held[from]) {
+      const loss = this.#scores[from * this.#cols + c] - this.#scores[to * this.#cols + c];
+      if (loss >= this.loss[edge]) continue;
+      this.loss[edge] = loss;
+      this.#column[edge] = c;
+      // No column was cheaper than the one that left; where weights repeat, many are as cheap.
+      if (loss <= was) return;
+    }
+  }
+}
