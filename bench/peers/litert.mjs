@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { basename, join } from "node:path";
 import { runInThisContext } from "node:vm";
-import { model } from "./tflite.mjs";
+import { chainModel, layerModel } from "./tflite.mjs";
 
 const require = createRequire(import.meta.url);
 const core = join(import.meta.dirname ?? new URL(".", import.meta.url).pathname, "node_modules/@litertjs/core");
@@ -30,10 +30,10 @@ export async function litert(relaxed) {
   const lib = await import("@litertjs/core");
   await lib.loadLiteRt(relaxed ? wasm : wasm + file, { threads: false });
 
-  /** One operator with constant weights: { x, xShape, w, wShape, yShape, conv? } → { run, result, free }. */
-  async function build(layer) {
-    const compiled = await lib.loadAndCompile(model(layer), { accelerator: "wasm", cpuOptions: { numThreads: 1 } });
-    const x = new lib.Tensor(layer.x, layer.xShape);
+  /** A model and its input → { run, result, free }. */
+  async function compile(bytes, data, shape) {
+    const compiled = await lib.loadAndCompile(bytes, { accelerator: "wasm", cpuOptions: { numThreads: 1 } });
+    const x = new lib.Tensor(data, shape);
     const once = async () => (await compiled.run(x))[0];
     return {
       async run() {
@@ -51,5 +51,28 @@ export async function litert(relaxed) {
       },
     };
   }
-  return { name: "LiteRT.js 2.5.3", build };
+  /** One operator with constant weights: { x, xShape, w, wShape, yShape, conv? }. */
+  const build = (layer) => compile(layerModel(layer), layer.x, layer.xShape);
+
+  const chain = (sparse) => ({
+    name: `LiteRT.js-${sparse ? "sparse" : "dense"} 2.5.3`,
+    async build(net, depth) {
+      const built = await compile(chainModel(net, depth, sparse), net.x, net.xShape);
+      return { ...built, result: async () => spaceToDepth(await built.result(), net.size, net.channels) };
+    },
+  });
+  return { name: "LiteRT.js 2.5.3", build, chains: [chain(true), chain(false)] };
+}
+
+/** Undoes the last operator of chainModel: [2 size, 2 size, c / 4] → [size, size, c]. */
+function spaceToDepth(a, size, c) {
+  const y = new Float32Array(a.length);
+  const quarter = c / 4;
+  for (let i = 0; i < a.length; i++) {
+    const pixel = Math.floor(i / quarter);
+    const [row, col] = [Math.floor(pixel / (2 * size)), pixel % (2 * size)];
+    const at = (row >> 1) * size + (col >> 1);
+    y[at * c + ((row % 2) * 2 + (col % 2)) * quarter + (i % quarter)] = a[i];
+  }
+  return y;
 }

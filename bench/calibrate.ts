@@ -1,0 +1,157 @@
+// npm run calibrate [-- --simd simd128|relaxed] [--out FILE]
+//
+// Measures this machine and writes the constants of bindings/costs.ts: into the shipped table bindings/costs.json, or into a
+// file for createEngine({ costs }). One build at a time, by default the one that an engine takes here.
+import { execFileSync } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { type Build, loadKernels } from "../bindings/builds.js";
+import type { BuildCosts } from "../bindings/costs.js";
+import { packBlock } from "../bindings/formats/block.js";
+import { lowerDense, lowerDenseVector } from "../bindings/formats/dense.js";
+import { packNm } from "../bindings/formats/nm.js";
+import { type Lowered, lowerBlocks, lowerNmVector, lowerSlices } from "../bindings/formats/streams.js";
+import { createEngine } from "../bindings/index.js";
+import { KERNELS, type Kernel } from "../bindings/kernels.js";
+import { Memory } from "../bindings/memory.js";
+import { PANEL_MAP } from "../bindings/ops/linear.js";
+import { random } from "../test/oracle.js";
+import { machine } from "./machine.js";
+import { interleave } from "./rounds.js";
+
+const SHIPPED = "bindings/costs.json";
+const { values: flags } = parseArgs({ options: { simd: { type: "string" }, out: { type: "string" } } });
+const engine = await createEngine({ simd: (flags.simd ?? "auto") as "auto" | Build });
+const build = engine.simd;
+
+const ROUNDS = 15;
+const SIZE = 512;
+const rnd = random(1);
+const memory = new Memory();
+const kernels = await loadKernels(build, undefined, memory.wasm);
+const x = memory.alloc(SIZE * 128 + 65536);
+const y = memory.alloc(SIZE * 128 + 65536);
+memory.floats(x, SIZE * 32).set(Float32Array.from({ length: SIZE * 32 }, () => rnd() - 0.5));
+
+/** Random blocks: `zeros` of them are zero. */
+function blocks(rows: number, cols: number, r: number, c: number, zeros: number): Float32Array {
+  const w = new Float32Array(rows * cols);
+  for (let i = 0; i < rows; i += r) {
+    for (let j = 0; j < cols; j += c) {
+      if (rnd() < zeros) continue;
+      for (let p = i; p < i + r; p++) for (let q = j; q < j + c; q++) w[p * cols + q] = rnd() + 0.1;
+    }
+  }
+  return w;
+}
+
+/** The first n of each m. */
+const firstOf = (n: number, m: number) => Float32Array.from({ length: SIZE * SIZE }, (_, i) => (i % m < n ? 1 : 0));
+
+interface Point {
+  name: string;
+  run: () => void;
+  /** How often the constants count: entries, and rows of entries. */
+  entries: number;
+  rows: number;
+}
+
+/** Two loads for each kernel, far apart in entries a row, so that both of its constants show. */
+function points(kernel: Kernel): Point[] {
+  const call = kernels[kernel.name];
+  const spmm = (low: Lowered) => () => {
+    for (const p of low.passes) call(p.plan, 1, x, y, 128, 0, p.first ? 0 : 1, 0, 0);
+  };
+  const spmv = (low: Lowered) => () => {
+    for (const p of low.passes) call(p.plan, x, y, 0, 0, 0, 0);
+  };
+  const point = (i: number, run: () => void, entries: number, rows: number): Point => ({
+    name: `${kernel.name} ${i}`,
+    run,
+    entries,
+    rows,
+  });
+  if (kernel.format === "dense") {
+    return [SIZE, 32].map((cols, i) => {
+      const w = { rows: SIZE, cols, data: blocks(SIZE, cols, 1, 1, 0) };
+      const run =
+        kernel.op === "spmv"
+          ? spmv(lowerDenseVector(memory, w))
+          : spmm(lowerDense(memory, w, PANEL_MAP, engine.blockRows));
+      return point(i, run, SIZE * cols, SIZE);
+    });
+  }
+  if (kernel.format === "nm") {
+    return [4, 2].map((m, i) => {
+      const w = packNm(firstOf(m / 2, m), SIZE, m === 4 ? SIZE : SIZE / 8, m / 2, m);
+      return point(i, spmv(lowerNmVector(memory, w)), w.data.length / 8, SIZE / 8);
+    });
+  }
+  const [r, c] = kernel.block;
+  return [0.5, 0.97].map((zeros, i) => {
+    const w = packBlock(blocks(SIZE, SIZE, r, c, zeros), SIZE, SIZE, r, c);
+    const low = kernel.op === "spmv" ? lowerSlices(memory, w) : lowerBlocks(memory, w, PANEL_MAP);
+    const run = kernel.op === "spmv" ? spmv(low) : spmm(low);
+    return point(i, run, w.indices.length, (SIZE / r) * low.passes.length);
+  });
+}
+
+const products = KERNELS.filter(({ op }) => op === "spmm" || op === "spmv");
+const all = products.map(points);
+const [channels, side, taps] = [64, 28, memory.alloc(64)];
+memory.u32.set([0, 4, 8, 120, 124, 128, 240, 244, 248], taps / 4);
+const image = memory.alloc(channels * 30 * 32 * 4);
+const result = memory.alloc(channels * side * side * 4);
+const tiny = engine.pack(new Float32Array(16), [4, 4], { format: "csr" });
+const row = engine.tensor(new Float32Array(4), [1, 4]);
+const out = engine.linear(row, tiny);
+const others = {
+  depthwise: () =>
+    kernels.f32_dense_depthwise(channels, 1, taps, 9, result, image, 3840, 120, result, side, side, 0, 0, 0, 0),
+  turn: () => kernels.f32_transpose(32, SIZE, x, SIZE * 4, y, 128),
+  copy: () => kernels.f32_copy(channels, side, side, image, 3600, 120, result, side * side * 4, side * 4),
+  call: () => void engine.linear(row, tiny, { out }),
+};
+// One vector of dense weights that grow out of each cache: what a byte takes when nothing else does.
+const sizes = Array.from({ length: 9 }, (_, i) => 2 ** (18 + i));
+const vectors = sizes.map((bytes) => {
+  const cols = bytes / 4 / SIZE;
+  const w = lowerDenseVector(memory, { rows: SIZE, cols, data: new Float32Array(SIZE * cols).fill(1) });
+  const long = memory.alloc(cols * 4);
+  return { name: `bytes ${bytes}`, run: () => kernels.f32_dense_gemv(w.passes[0].plan, long, y, 0, 0, 0, 0) };
+});
+
+const cases = [...all.flat(), ...Object.entries(others).map(([name, run]) => ({ name, run }))];
+const times = await interleave(cases, ROUNDS);
+const streamed = await interleave(vectors, ROUNDS);
+const ns = (name: string) => ((times.get(name) ?? streamed.get(name))?.min ?? 0) * 1e6;
+const round = (n: number) => Number(n.toPrecision(3));
+
+const table: Record<string, [number, number]> = {};
+for (const [i, { name }] of products.entries()) {
+  const [a, b] = all[i];
+  const [s, t] = [ns(a.name), ns(b.name)];
+  const entry = Math.max(0, (s * b.rows - t * a.rows) / (a.entries * b.rows - b.entries * a.rows));
+  table[name] = [round(entry), round(Math.max(0, (t - entry * b.entries) / b.rows))];
+}
+table.f32_dense_depthwise = [round(ns("depthwise") / (channels * 9 * side * side)), 0];
+
+const costs: BuildCosts = {
+  machine: `${machine.cpu}, Node ${machine.node}, ${machine.date}`,
+  kernels: table,
+  weights: sizes.map((bytes) => [bytes, round(ns(`bytes ${bytes}`) / bytes)]),
+  call: Math.round(ns("call")),
+  turn: round(ns("turn") / (32 * SIZE)),
+  copy: round(ns("copy") / (channels * side * side)),
+};
+for (const [name, [entry, r]] of Object.entries(table)) {
+  console.log(`${name.padEnd(24)} ${String(entry).padStart(8)} ns an entry ${String(r).padStart(8)} ns a row`);
+}
+console.log(costs.weights.map(([bytes, each]) => `${bytes / 1024} KiB ${(1 / each).toFixed(0)} GB/s`).join(", "));
+console.log(`call ${costs.call} ns, turn ${costs.turn} ns, copy ${costs.copy} ns a float; ${build}, ${costs.machine}`);
+
+const file = flags.out ?? SHIPPED;
+const known = flags.out ? {} : JSON.parse(readFileSync(SHIPPED, "utf8"));
+writeFileSync(file, JSON.stringify({ ...known, [build]: costs }));
+if (!flags.out) execFileSync("npx", ["biome", "format", "--write", SHIPPED], { stdio: "ignore" });
+console.log(`written to ${file}`);
