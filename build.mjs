@@ -24,16 +24,21 @@ for (const name of BUILDS) {
   // An unknown target prints a text and succeeds: only the file tells.
   if (error || !existsSync(`build/${name}.wasm`)) throw new Error(`${name}: ${stderr ?? error}`);
 }
-// Both in one stream: they share most of their code, so that two take little more room than one.
+// Both in one stream, piece by piece in turn: they share most of their code, and deflate looks back over 32 KiB only.
+const PIECES = 16;
 const wasm = BUILDS.map((name) => readFileSync(`build/${name}.wasm`));
+const piece = (bytes, i) =>
+  bytes.subarray(Math.floor((i * bytes.length) / PIECES), Math.floor(((i + 1) * bytes.length) / PIECES));
+const stream = Array.from({ length: PIECES }, (_, i) => wasm.map((bytes) => piece(bytes, i))).flat();
 const embedded = {
-  deflated: `"${deflateRawSync(Buffer.concat(wasm), { level: 9 }).toString("base64")}"`,
+  deflated: `"${deflateRawSync(Buffer.concat(stream), { level: 9 }).toString("base64")}"`,
   lengths: `[${wasm.map((bytes) => bytes.length).join(", ")}]`,
+  pieces: PIECES,
 };
 const lines = Object.entries(embedded).map(([name, value]) => `export const ${name} =\n  ${value};\n`);
 writeFileSync(
   "build/wasm.ts",
-  `// Made by build.mjs: the builds ${BUILDS.join(" and ")}, one after the other.\n${lines.join("")}`,
+  `// Made by build.mjs: pieces of the builds ${BUILDS.join(" and ")} in turn.\n${lines.join("")}`,
 );
 
 rmSync("dist", { recursive: true, force: true });

@@ -28,6 +28,12 @@ export class Simd {
     return f32x4.pmin(f32x4.pmax(v, lo), hi);
   }
 
+  /** The bytes of v that i numbers, all in 0..15. */
+  @inline static swizzle(v: v128, i: v128): v128 {
+    if (ASC_FEATURE_RELAXED_SIMD) return i8x16.relaxed_swizzle(v, i);
+    return i8x16.swizzle(v, i);
+  }
+
   /** Stores the first n lanes of v, n in 1..4. */
   @inline static storeLanes(p: usize, v: v128, n: i32): void {
     if (n >= 4) v128.store(p, v);

@@ -10,7 +10,14 @@ import type { BuildCosts } from "../bindings/costs.js";
 import { packBlock } from "../bindings/formats/block.js";
 import { lowerDense, lowerDenseVector } from "../bindings/formats/dense.js";
 import { packNm } from "../bindings/formats/nm.js";
-import { type Lowered, lowerBlocks, lowerNmVector, lowerSlices } from "../bindings/formats/streams.js";
+import {
+  type Lowered,
+  lowerBlocks,
+  lowerColumns,
+  lowerDenseColumns,
+  lowerNmVector,
+  lowerSlices,
+} from "../bindings/formats/streams.js";
 import { createEngine } from "../bindings/index.js";
 import { KERNELS, type Kernel } from "../bindings/kernels.js";
 import { Memory } from "../bindings/memory.js";
@@ -32,6 +39,13 @@ const kernels = await loadKernels(build, undefined, memory.wasm);
 const x = memory.alloc(SIZE * 128 + 65536);
 const y = memory.alloc(SIZE * 128 + 65536);
 memory.floats(x, SIZE * 32).set(Float32Array.from({ length: SIZE * 32 }, () => rnd() - 0.5));
+
+const ACTIVE = SIZE / 8;
+const near = memory.alloc(4);
+const listed = memory.alloc(8 + SIZE * 4);
+memory.u32.set([0], near / 4);
+memory.u32.set([0, ACTIVE, ...Array.from({ length: ACTIVE }, (_, i) => i * 8)], listed / 4);
+memory.floats(listed + 8 + SIZE, ACTIVE).fill(1);
 
 /** Random blocks: `zeros` of them are zero. */
 function blocks(rows: number, cols: number, r: number, c: number, zeros: number): Float32Array {
@@ -71,6 +85,21 @@ function points(kernel: Kernel): Point[] {
     entries,
     rows,
   });
+  // Every eighth input is active; the constants are of an entry and of an active input.
+  if (kernel.op === "spmspv") {
+    const run = (low: Lowered) => () =>
+      void call(low.passes[0].plan, 1, near, listed, listed + 8, listed + 8 + SIZE, x, y, 0, 0, 0, 0, 0);
+    if (kernel.format === "dense") {
+      return [SIZE, 32].map((rows, i) => {
+        const low = lowerDenseColumns(memory, { rows, cols: SIZE, data: blocks(rows, SIZE, 1, 1, 0) }, 1);
+        return point(i, run(low), rows * ACTIVE, ACTIVE);
+      });
+    }
+    return [0.8, 0.99].map((zeros, i) => {
+      const w = packBlock(blocks(SIZE, SIZE, kernel.block[0], 1, zeros), SIZE, SIZE, kernel.block[0], 1);
+      return point(i, run(lowerColumns(memory, w, 1, 1)), (w.indices.length * ACTIVE) / SIZE, ACTIVE);
+    });
+  }
   if (kernel.format === "dense") {
     return [SIZE, 32].map((cols, i) => {
       const w = { rows: SIZE, cols, data: blocks(SIZE, cols, 1, 1, 0) };
@@ -96,7 +125,7 @@ function points(kernel: Kernel): Point[] {
   });
 }
 
-const products = KERNELS.filter(({ op }) => op === "spmm" || op === "spmv");
+const products = KERNELS.filter(({ op }) => op === "spmm" || op === "spmv" || op === "spmspv");
 const all = products.map(points);
 const [channels, side, taps] = [64, 28, memory.alloc(64)];
 memory.u32.set([0, 4, 8, 120, 124, 128, 240, 244, 248], taps / 4);

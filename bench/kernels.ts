@@ -3,7 +3,14 @@ import { type Build, loadKernels } from "../bindings/builds.js";
 import { packBlock } from "../bindings/formats/block.js";
 import { lowerDense, lowerDenseVector } from "../bindings/formats/dense.js";
 import { packNm } from "../bindings/formats/nm.js";
-import { type Lowered, lowerBlocks, lowerNmVector, lowerSlices } from "../bindings/formats/streams.js";
+import {
+  type Lowered,
+  lowerBlocks,
+  lowerColumns,
+  lowerDenseColumns,
+  lowerNmVector,
+  lowerSlices,
+} from "../bindings/formats/streams.js";
 import { KERNELS, type Kernel } from "../bindings/kernels.js";
 import { Memory } from "../bindings/memory.js";
 import { PANEL_MAP } from "../bindings/ops/linear.js";
@@ -24,6 +31,8 @@ export interface KernelCase {
 const [M, K] = [512, 512];
 /** Share of zeros, or of blocks of them. */
 const ZEROS = 0.9;
+/** Share of an activation's elements that are active. */
+const ACTIVE = 0.1;
 /** N:M. */
 const [N, OF] = [2, 4];
 /** Elements of an activation, a copy, a pooling. */
@@ -77,6 +86,35 @@ export async function kernelCases(build: Build): Promise<KernelCase[]> {
     };
   };
 
+  /** An activation's lists: one row, as k-winners over all of x leave it. */
+  const active = Math.round(K * ACTIVE);
+  const lists = memory.alloc((4 + 2 * active) * 4);
+  const [near, indptr, indices, data] = [lists, lists + 4, lists + 16, lists + 16 + active * 4];
+  memory.u32.set([0, 0, active], lists / 4);
+  for (let i = 0; i < active; i++) memory.u32[indices / 4 + i] = Math.floor(i / ACTIVE);
+  memory.floats(data, active).set(values(active, 0, rnd));
+  const sums = memory.alloc(M * 4 + 16);
+
+  /** A product with sparse activations. */
+  const walk = (kernel: Kernel): KernelCase => {
+    const { format, block } = kernel;
+    const [r, c] = block;
+    const pruned = () => packBlock(prune(weights, [M, K], { block: [r, c], sparsity: ZEROS }), M, K, r, c);
+    const dense = format === "dense";
+    const { passes } = dense
+      ? lowerDenseColumns(memory, { rows: M, cols: K, data: weights }, 1)
+      : lowerColumns(memory, pruned(), 1, 1);
+    const stored = M * active * (dense ? 1 : 1 - ZEROS);
+    const call = kernels[kernel.name];
+    return {
+      name: kernel.name,
+      shape: `${M} × ${K}, ${active} active`,
+      run: () => call(passes[0].plan, 1, near, indptr, indices, data, sums, y, M * 4, 0, 0, 0, 0),
+      flops: 2 * stored,
+      bytes: stored * (dense ? 4 : 4 + 2 / r) + active * 8 + M * 4,
+    };
+  };
+
   const images = (name: string, call: () => void, flops: number, shape = "64 × 28 × 28"): KernelCase => ({
     name,
     shape,
@@ -85,6 +123,11 @@ export async function kernelCases(build: Build): Promise<KernelCase[]> {
     bytes: SIZE * 8,
   });
   const [run, plane] = [kernels, 28 * 28 * 4];
+  const [indptrOf, indicesOf, valuesOf] = [785, SIZE + 4, SIZE + 4].map((n) => memory.alloc(n * 4));
+  const work = memory.alloc((2 * (1600 + 4) + 2048) * 4);
+  const line = memory.alloc(64 * 4);
+  // What f32_from_lists spreads out.
+  kernels.f32_to_lists(x, 784, 64, 0.5, indptrOf, indicesOf, valuesOf);
   const others: KernelCase[] = [
     images(
       "f32_dense_depthwise",
@@ -95,25 +138,30 @@ export async function kernelCases(build: Build): Promise<KernelCase[]> {
     images("f32_transpose", () => run.f32_transpose(64, 784, x, 784 * 4, y, 64 * 4), 0, "64 × 784"),
     images("f32_pad", () => run.f32_pad(64, 26, 26, x, plane, 112, 4, y, plane, 27 * 4, 27 * 4), 0),
     images("f32_copy", () => run.f32_copy(64, 28, 27, x, plane, 112, y, plane, 112), 0),
+    images("f32_to_lists", () => run.f32_to_lists(x, 784, 64, 0.5, indptrOf, indicesOf, valuesOf), 0, "784 × 64"),
+    images("f32_from_lists", () => run.f32_from_lists(784, 64, indptrOf, indicesOf, valuesOf, y), 0, "784 × 64"),
     images("f32_binary", () => run.f32_binary(0, SIZE, x, 1, x, 1, y, 0, 6), SIZE),
     images("f32_clamp", () => run.f32_clamp(SIZE, x, y, 0, 6), SIZE),
     images("f32_sigmoid", () => run.f32_sigmoid(SIZE, x, y), SIZE),
     images("f32_tanh", () => run.f32_tanh(SIZE, x, y), SIZE),
     images("f32_softmax", () => run.f32_softmax(64, 784, x, y), SIZE, "64 × 784"),
-    images(
-      "f32_max_pool",
-      () => run.f32_max_pool(64, 1, 28, 28, 2, 2, 2, 2, 0, 0, 0, 14, 14, taps + 65536, x, y),
-      SIZE,
-    ),
-    images(
-      "f32_avg_pool",
-      () => run.f32_avg_pool(64, 1, 28, 28, 2, 2, 2, 2, 0, 0, 0, 14, 14, 1, taps + 65536, x, y),
-      SIZE,
-    ),
+    {
+      name: "f32_k_winners",
+      shape: "1600, k = 160",
+      run: () => run.f32_k_winners(x, 1, 1600, 1, 160, 0, 0, work, y + SIZE * 4, y, y + SIZE * 2),
+      flops: 1600,
+      bytes: 1600 * 4 + 160 * 8,
+    },
+    images("f32_max_pool", () => run.f32_max_pool(64, 1, 28, 28, 2, 2, 2, 2, 0, 0, 0, 14, 14, line, x, y), SIZE),
+    images("f32_avg_pool", () => run.f32_avg_pool(64, 1, 28, 28, 2, 2, 2, 2, 0, 0, 0, 14, 14, 1, line, x, y), SIZE),
     images("f32_global_avg_planes", () => run.f32_global_avg_planes(64, 784, x, y), SIZE),
     images("f32_global_avg_pixels", () => run.f32_global_avg_pixels(784, 64, x, y), SIZE, "28 × 28 × 64"),
   ];
-  return [...KERNELS.filter((k) => k.op === "spmm" || k.op === "spmv").map(product), ...others];
+  return [
+    ...KERNELS.filter((k) => k.op === "spmm" || k.op === "spmv").map(product),
+    ...KERNELS.filter((k) => k.op === "spmspv").map(walk),
+    ...others,
+  ];
 }
 
 /** Names with a line here; a test holds the manifest against them. */

@@ -1,7 +1,7 @@
 // npm run bench [-- FILTER] [--json FILE] [--quick]
 //
 // Suites: `load` (cold start), `kernels` (each row of the manifest), `spmm` (csr over sizes and zeros, against the limit), `ops` (whole calls, csr
-// against dense and plain JavaScript). GF are 10⁹ operations a second on nonzeros; "limit" is the register-only multiply-add.
+// against dense and plain JavaScript), `dispatch` (every kernel forced beside the chosen one; only when named). GF are 10⁹ operations a second on nonzeros; "limit" is the register-only multiply-add.
 import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -12,6 +12,7 @@ import { createEngine } from "../bindings/index.js";
 import { Memory } from "../bindings/memory.js";
 import { PANEL_MAP } from "../bindings/ops/linear.js";
 import { builds, random, values } from "../test/oracle.js";
+import { dispatch } from "./dispatch.js";
 import { kernelCases } from "./kernels.js";
 import { LIMIT_FLOPS, limitOf, machine } from "./machine.js";
 import { type Case, interleave } from "./rounds.js";
@@ -216,4 +217,7 @@ for (const build of builds) {
   await report("ops", build, await ops(build));
 }
 load();
+// Some minutes, so by name only.
+if (filter.startsWith("dispatch"))
+  for (const row of await dispatch(filter, rounds)) rows.push({ suite: "dispatch", ...row });
 if (flags.json) writeFileSync(flags.json, JSON.stringify({ ...machine, rounds, rows }, null, 2));

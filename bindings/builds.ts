@@ -1,5 +1,5 @@
 import { instantiate, instantiateSync } from "@assemblyscript/loader";
-import { deflated, lengths } from "../build/wasm.js";
+import { deflated, lengths, pieces } from "../build/wasm.js";
 import { fail, oneOf } from "./assert.js";
 import { KERNELS } from "./kernels.js";
 
@@ -58,11 +58,21 @@ async function inflate(): Promise<Uint8Array<ArrayBuffer>> {
   }
 }
 
-/** A build's bytes. */
+/** A build's bytes: pieces of both lie in turn, as build.mjs put them. */
 async function embedded(build: Build): Promise<Uint8Array<ArrayBuffer>> {
   inflated ??= inflate();
   const bytes = await inflated;
-  return build === "simd128" ? bytes.subarray(0, lengths[0]) : bytes.subarray(lengths[0]);
+  const own = build === "simd128" ? 0 : 1;
+  const result = new Uint8Array(lengths[own]);
+  for (let i = 0, at = 0; i < pieces; i++) {
+    for (const b of [0, 1]) {
+      const start = Math.floor((i * lengths[b]) / pieces);
+      const end = Math.floor(((i + 1) * lengths[b]) / pieces);
+      if (b === own) result.set(bytes.subarray(at, at + end - start), start);
+      at += end - start;
+    }
+  }
+  return result;
 }
 
 /** What a user may hand over; a Response is told by its method. */

@@ -10,7 +10,10 @@ import type { Kernel } from "./kernels.js";
 export interface BuildCosts {
   /** CPU, runtime and date of the measurement. */
   machine: string;
-  /** By kernel: of one stored entry (a number, a block, a group's vector) and of one row of them, for one strip or vector. */
+  /**
+   * By kernel: of one stored entry (a number, a block, a group's vector) and of one row of them, for one strip or vector; of an
+   * spmspv kernel of one entry and of one active input.
+   */
   kernels: Record<string, readonly [entry: number, row: number]>;
   /** Of a byte of weights that one call reads once, by how many bytes it reads: rising sizes, the last is for all above. */
   weights: readonly (readonly [bytes: number, ns: number])[];
@@ -74,7 +77,7 @@ export interface Work {
 const perByte = (weights: BuildCosts["weights"], bytes: number): number =>
   (weights.find(([size]) => bytes <= size) ?? weights[weights.length - 1])[1];
 
-/** Predicted ns of one strip, or of one vector. */
+/** Predicted ns of one strip, of one vector, or of one active input. */
 export function costOf(kernel: Kernel, work: Work, costs: BuildCosts): number {
   const [entry, row] = costs.kernels[kernel.name] ?? [0, 0];
   const { m, k, places } = work;
@@ -82,6 +85,8 @@ export function costOf(kernel: Kernel, work: Work, costs: BuildCosts): number {
   const lanes = kernel.format === "nm" ? 8 : 1;
   const rows = Math.ceil(m / r / lanes);
   const entries = kernel.format === "dense" ? m * k : places / (r * c * lanes);
+  // One active input: its column's entries, and finding them.
+  if (kernel.op === "spmspv") return (entries / Math.max(1, k)) * entry + row;
   if (kernel.op !== "spmv") {
     if (kernel.format === "dense") return entries * entry + rows * row;
     const passes = passesOf(r, entries / Math.max(1, rows), work.channels, work.channelsPerBlock);

@@ -22,6 +22,25 @@ import {
   maxPool2d,
   type PoolOptions,
 } from "./ops/pool.js";
+import {
+  conv2dSparse,
+  explainSparse,
+  handOver,
+  linearSparse,
+  maxPoolSparse,
+  type SparseOutput,
+  wantsSparse,
+} from "./ops/sparse.js";
+import type { ImageLayout } from "./ops/window.js";
+import {
+  type KWinnersOptions,
+  kWinners,
+  type SparseData,
+  sparseTensor,
+  type ToSparseOptions,
+  toSparse,
+} from "./ops/winners.js";
+import { SparseTensor } from "./sparse-tensor.js";
 import { Tensor } from "./tensor.js";
 import { givenWeight, type PackedWeight, type PackOptions, packWeight } from "./weight.js";
 
@@ -70,6 +89,10 @@ type Resource = { ptr: number; owners: number } | Map<string, { ptr: number }>;
 const forgotten = new FinalizationRegistry<{ engine: Engine; resource: Resource; kind: "tensors" | "weights" }>(
   ({ engine, resource, kind }) => engine.drop(resource, kind),
 );
+
+/** Whether options have an output, which the operations themselves do not know. */
+const namesOutput = <T extends object>(o: T | undefined): o is T & { output: unknown } =>
+  typeof o === "object" && o !== null && "output" in o;
 
 /** Kernels, their memory, and all operations. Made by {@link createEngine}; every call is synchronous. */
 export class Engine {
@@ -253,8 +276,14 @@ export class Engine {
    * const w = engine.pack(new Float32Array([1, 0, 0, 2]), [2, 2]);
    * engine.linear({ data: new Float32Array([3, 4]), shape: [1, 2] }, w, { activation: "relu" }).data; // 3, 8
    */
-  linear(x: TensorLike, w: PackedWeight, o?: LinearOptions): Tensor {
-    return linear(this, x, w, o);
+  linear(x: TensorLike | SparseTensor, w: PackedWeight, o: LinearOptions & { output: "sparse" }): SparseTensor;
+  linear(x: TensorLike | SparseTensor, w: PackedWeight, o?: LinearOptions & { output?: "dense" }): Tensor;
+  linear(x: TensorLike | SparseTensor, w: PackedWeight, o?: LinearOptions & SparseOutput): Tensor | SparseTensor {
+    if (!namesOutput(o)) return x instanceof SparseTensor ? linearSparse(this, x, w, o) : linear(this, x, w, o);
+    const sparse = wantsSparse(o);
+    const { output: _, ...rest } = o;
+    const y = this.linear(x, w, rest);
+    return sparse ? handOver(this, y) : y;
   }
 
   /**
@@ -279,8 +308,14 @@ export class Engine {
    * const w = engine.pack(new Float32Array(9).fill(1), [1, 1, 3, 3]);
    * engine.conv2d({ data: new Float32Array(16).fill(1), shape: [1, 1, 4, 4] }, w, { padding: "same" }).shape; // 1, 1, 4, 4
    */
-  conv2d(x: TensorLike, w: PackedWeight, o?: Conv2dOptions): Tensor {
-    return conv2d(this, x, w, o);
+  conv2d(x: TensorLike | SparseTensor, w: PackedWeight, o: Conv2dOptions & { output: "sparse" }): SparseTensor;
+  conv2d(x: TensorLike | SparseTensor, w: PackedWeight, o?: Conv2dOptions & { output?: "dense" }): Tensor;
+  conv2d(x: TensorLike | SparseTensor, w: PackedWeight, o?: Conv2dOptions & SparseOutput): Tensor | SparseTensor {
+    if (!namesOutput(o)) return x instanceof SparseTensor ? conv2dSparse(this, x, w, o) : conv2d(this, x, w, o);
+    const sparse = wantsSparse(o);
+    const { output: _, ...rest } = o;
+    const y = this.conv2d(x, w, rest);
+    return sparse ? handOver(this, y, rest.layout ?? "nchw") : y;
   }
 
   /**
@@ -289,8 +324,61 @@ export class Engine {
    * @example
    * engine.maxPool2d({ data: new Float32Array([1, 2, 3, 4]), shape: [1, 1, 2, 2] }, { kernel: 2 }).data; // 4
    */
-  maxPool2d(x: TensorLike, o: PoolOptions): Tensor {
-    return maxPool2d(this, x, o);
+  maxPool2d(x: SparseTensor, o: PoolOptions): SparseTensor;
+  maxPool2d(x: TensorLike, o: PoolOptions): Tensor;
+  maxPool2d(x: TensorLike | SparseTensor, o: PoolOptions): Tensor | SparseTensor {
+    return x instanceof SparseTensor ? maxPoolSparse(this, x, o) : maxPool2d(this, x, o);
+  }
+
+  /**
+   * k-winners (k-WTA): the k largest elements of each scope pass with their own values, the rest are dropped (Ahmad & Scheinkman
+   * 2019; nupic.torch). A NaN ranks last. Time grows with the elements, not with k.
+   *
+   * @param x rows of features, or an image
+   * @throws TypeError `ERR_TYPE`; RangeError `ERR_VALUE`, `ERR_SHAPE`, `ERR_LENGTH`, `ERR_DISPOSED`, `ERR_ENGINE`, `ERR_MEMORY`
+   * @example
+   * const x = { data: new Float32Array([3, -1, 2, 0]), shape: [1, 4] };
+   * engine.kWinners(x, { k: 2 }).indices; // 0, 2
+   */
+  kWinners(x: TensorLike, o: KWinnersOptions & { output: "dense" }): Tensor;
+  kWinners(x: TensorLike, o: KWinnersOptions & { output?: "sparse" }): SparseTensor;
+  kWinners(x: TensorLike, o: KWinnersOptions & { output?: "sparse" | "dense" }): Tensor | SparseTensor {
+    if (!namesOutput(o)) return kWinners(this, x, o);
+    const { output, ...rest } = o;
+    const dense = oneOf("output", output, ["sparse", "dense"] as const, "sparse") === "dense";
+    if (dense && rest.out !== undefined) fail("ERR_VALUE", "out", "none with a dense output", rest.out);
+    const winners = kWinners(this, x, rest);
+    if (!dense) return winners;
+    try {
+      return winners.toDense();
+    } finally {
+      winners.dispose();
+    }
+  }
+
+  /**
+   * The elements with |x| > threshold (0 by default: all but exact zeros) as lists, for activations that are sparse by
+   * themselves. A NaN is kept.
+   *
+   * @throws as {@link kWinners}
+   * @example
+   * engine.toSparse({ data: new Float32Array([0, 5, 0, 7]), shape: [1, 4] }).values; // 5, 7
+   */
+  toSparse(x: TensorLike, o?: ToSparseOptions): SparseTensor {
+    return toSparse(this, x, o);
+  }
+
+  /**
+   * A sparse activation from lists of your own: for each row, or each pixel of an image, ascending indices and their values.
+   *
+   * @param shape of the dense tensor
+   * @throws RangeError `ERR_VALUE` for an index that is out of range, not ascending or double; `ERR_LENGTH`; TypeError `ERR_TYPE`
+   * @example
+   * const x = engine.sparseTensor({ indices: [1, 3], values: new Float32Array([5, 7]) }, [1, 4]);
+   * x.toDense().data; // 0, 5, 0, 7
+   */
+  sparseTensor(data: SparseData, shape: readonly number[], o?: { layout?: ImageLayout }): SparseTensor {
+    return sparseTensor(this, data, shape, o);
   }
 
   /**
@@ -371,10 +459,12 @@ export class Engine {
   explain(op: "linear", x: TensorLike, w: PackedWeight, o?: LinearOptions): Explanation;
   explain(op: "matmul", a: TensorLike | PackedWeight, b: TensorLike | PackedWeight, o?: MatmulOptions): Explanation;
   explain(op: "conv2d", x: TensorLike, w: PackedWeight, o?: Conv2dOptions): Explanation;
+  explain(op: "linear", x: SparseTensor, w: PackedWeight, o?: LinearOptions): Explanation;
+  explain(op: "conv2d", x: SparseTensor, w: PackedWeight, o?: Conv2dOptions): Explanation;
   explain(op: "linear" | "matmul" | "conv2d", a: unknown, b: unknown, o?: Conv2dOptions): Explanation {
     oneOf("op", op, ["linear", "matmul", "conv2d"] as const);
     const { w, plan } = this.#plan(op, a, b, o);
-    const { ways, macs, denseMacs } = plan;
+    const { ways, macs, denseMacs, note } = plan;
     const [best] = ways;
     const dense = best && w.format !== "dense" && best.cuts[0].kernel.format === "dense";
     const sparse = ways.find(({ cuts }) => cuts[0].kernel.format !== "dense");
@@ -382,7 +472,7 @@ export class Engine {
     return {
       kernel: best ? describeCuts(best.cuts) : "none",
       format: w.format,
-      reason: dense ? `dense kernel, ${faster} ${formatName(w.format)}: ${w.explain().reason}` : w.explain().reason,
+      reason: `${note ? `${note}; ` : ""}${dense ? `dense kernel, ${faster} ${formatName(w.format)}: ` : ""}${w.explain().reason}`,
       density: w.density,
       macs,
       denseMacs,
@@ -394,6 +484,7 @@ export class Engine {
     const o = options("options", given, op === "conv2d" ? CONVOLUTION : PRODUCT);
     if (op === "matmul") return planMatmul(this, a, b, o.forceKernel);
     const w = weight(this, "w", b);
+    if (a instanceof SparseTensor) return { w, plan: explainSparse(this, op, a, w, o) };
     const x = input(this, "x", a);
     return { w, plan: op === "linear" ? planLinear(this, x, w, o.forceKernel) : planConv2d(this, x, w, o) };
   }

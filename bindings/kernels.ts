@@ -17,7 +17,7 @@ export interface Kernel {
   name: string;
   /** The stream of weights that it reads; null for those that take no weights. */
   format: "dense" | "csr" | "block" | "nm" | null;
-  op: "spmm" | "spmv" | "depthwise" | "layout" | "elementwise" | "pool";
+  op: "spmm" | "spmv" | "spmspv" | "depthwise" | "layout" | "elementwise" | "pool";
   /** Columns of one strip; 1 for a vector; 0 where it does not apply. */
   tile: number;
   /** Rows and columns of one entry of the stream. */
@@ -28,8 +28,8 @@ export interface Kernel {
   accepts(weight: Structure): boolean;
 }
 
-const csr = (op: "spmm" | "spmv", tile: number): Kernel => ({
-  name: op === "spmv" ? "f32_csr_spmv" : `f32_csr_spmm_${tile}`,
+const csr = (op: "spmm" | "spmv" | "spmspv", tile: number): Kernel => ({
+  name: op === "spmm" ? `f32_csr_spmm_${tile}` : `f32_csr_${op}`,
   format: "csr",
   op,
   tile,
@@ -38,7 +38,7 @@ const csr = (op: "spmm" | "spmv", tile: number): Kernel => ({
   accepts: ({ kind }) => kind !== "dense",
 });
 
-const block = (op: "spmm" | "spmv", rows: number, cols: number, tile = 1): Kernel => ({
+const block = (op: "spmm" | "spmv" | "spmspv", rows: number, cols: number, tile = 1): Kernel => ({
   name: `f32_block_${op}_${rows}x${cols}${op === "spmm" ? `_${tile}` : ""}`,
   format: "block",
   op,
@@ -82,7 +82,6 @@ export const KERNELS: readonly Kernel[] = [
   block("spmm", 4, 1, 8),
   block("spmm", 4, 1, 4),
   block("spmm", 2, 1, 16),
-  block("spmm", 2, 1, 8),
   block("spmm", 2, 1, 4),
   block("spmv", 8, 1),
   block("spmv", 4, 1),
@@ -101,15 +100,22 @@ export const KERNELS: readonly Kernel[] = [
   dense("f32_dense_gemm_8", "spmm", 8),
   dense("f32_dense_gemm_4", "spmm", 4),
   dense("f32_dense_gemv", "spmv", 1),
+  csr("spmspv", 1),
+  block("spmspv", 8, 1),
+  block("spmspv", 4, 1),
+  { ...dense("f32_dense_spmspv", "spmspv", 1), accepts: (w) => w.dense && w.rowsPerGroup === 0 },
   dense("f32_dense_depthwise", "depthwise", 0),
   plain("layout", "f32_transpose"),
   plain("layout", "f32_pad"),
   plain("layout", "f32_copy"),
+  plain("layout", "f32_to_lists"),
+  plain("layout", "f32_from_lists"),
   plain("elementwise", "f32_binary"),
   plain("elementwise", "f32_clamp"),
   plain("elementwise", "f32_sigmoid"),
   plain("elementwise", "f32_tanh"),
   plain("elementwise", "f32_softmax"),
+  plain("elementwise", "f32_k_winners"),
   plain("pool", "f32_max_pool"),
   plain("pool", "f32_avg_pool"),
   plain("pool", "f32_global_avg_planes"),

@@ -3,6 +3,8 @@ import { fail } from "./assert.js";
 const PAGE = 65536;
 /** A cache line: rows of a panel start on one, and no vector of theirs crosses two. */
 const ALIGN = 64;
+/** The kernels' constant tables lie below; address 0, which means "none" to a kernel, among them. */
+const FIRST = 2048;
 /** Zeros behind every block, never written: a kernel may read them, and csr's padded lanes point there. */
 const TAIL = 16;
 /** Never handed out at the end of memory, so that a kernel's widest over-read (60 bytes) stays inside. */
@@ -35,8 +37,7 @@ export class Memory {
     this.#max = Math.min(pages ?? 65535, 65535) * PAGE;
     const initial = Math.min(16, this.#max / PAGE);
     this.wasm = new WebAssembly.Memory(pages === undefined ? { initial } : { initial, maximum: pages });
-    // Address 0 stays out of use: it means "none" to a kernel.
-    this.#free = [{ ptr: ALIGN, size: initial * PAGE - ALIGN - GUARD }];
+    this.#free = [{ ptr: FIRST, size: initial * PAGE - FIRST - GUARD }];
   }
 
   get reserved(): number {

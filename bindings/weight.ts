@@ -19,7 +19,15 @@ import {
   toTransposedBlocks,
   unpack,
 } from "./formats/format.js";
-import { type InputMap, type Lowered, lowerBlocks, lowerNmVector, lowerSlices } from "./formats/streams.js";
+import {
+  type InputMap,
+  type Lowered,
+  lowerBlocks,
+  lowerColumns,
+  lowerDenseColumns,
+  lowerNmVector,
+  lowerSlices,
+} from "./formats/streams.js";
 import { type CsrArrays, toCsrArrays } from "./io/arrays.js";
 import { serialize } from "./io/packed.js";
 import type { Kernel, Structure } from "./kernels.js";
@@ -234,6 +242,17 @@ export class PackedWeight {
       if (kernel.format === "nm" && this.matrix.kind === "nm") return lowerNmVector(memory, this.matrix);
       return lowerSlices(memory, this.#blocks(kernel, transposed));
     });
+  }
+
+  /** @internal Streams by columns, for sparse activations. */
+  columnStreams(kernel: Kernel, taps: number, groups: number): Lowered {
+    const { memory } = this.engine;
+    const key = groups === 1 ? kernel.name : `${kernel.name} in ${groups}`;
+    return this.#streams.get(key, () =>
+      kernel.format === "dense"
+        ? lowerDenseColumns(memory, this.#dense(false), taps)
+        : lowerColumns(memory, this.#blocks(kernel, false), taps, groups),
+    );
   }
 
   /** @internal Kernel offsets and the weights of each channel in turn, for a depthwise convolution. */

@@ -1,6 +1,13 @@
 // Prints one hash over the results of every operation of the simd128 build, by every kernel, for comparing two runtimes bit for bit.
 import { createHash } from "node:crypto";
-import { createEngine, type LinearOptions, type PackedWeight, type Tensor } from "../bindings/index.js";
+import { kernelsFor } from "../bindings/dispatch.js";
+import {
+  createEngine,
+  type LinearOptions,
+  type PackedWeight,
+  type SparseTensor,
+  type Tensor,
+} from "../bindings/index.js";
 import { FORMATS, kernelsOf, random, sizeOf, values, weightsFor } from "./oracle.js";
 
 const engine = await createEngine({ simd: "simd128" });
@@ -8,6 +15,10 @@ const rnd = random(1);
 const hash = createHash("sha256");
 const take = (y: Tensor) => {
   hash.update(new Uint8Array(y.data.buffer, y.data.byteOffset, y.data.byteLength));
+  y.dispose();
+};
+const takeLists = (y: SparseTensor) => {
+  for (const list of [y.indptr, y.indices, y.values]) hash.update(new Uint8Array(list.buffer));
   y.dispose();
 };
 const tensor = (...shape: number[]) => ({ data: values(sizeOf(shape), 0, rnd), shape });
@@ -52,4 +63,44 @@ take(engine.globalAvgPool2d(image));
 for (const op of ["relu", "sigmoid", "tanh", "softmax"] as const) take(engine[op](image));
 take(engine.add(image, tensor(4, 1, 1)));
 take(engine.mul(image, image));
+// Sparse activations: the lists themselves, and products over them by what the costs choose and by each kernel.
+const features = tensor(5, 203);
+for (const k of [0, 1, 20, 203]) {
+  for (const breakTies of [false, true]) takeLists(engine.kWinners(features, { k, breakTies, relu: k === 20 }));
+}
+const dutyCycle = values(203, 0.5, rnd).map(Math.abs);
+takeLists(engine.kWinners(features, { fraction: 0.1, boost: { dutyCycle, strength: 1.5 } }));
+takeLists(engine.kWinners(tensor(1600), { k: 160 }));
+const pixels = tensor(2, 9, 8, 16);
+for (const scope of ["global", "local"] as const) {
+  takeLists(engine.kWinners(image, { fraction: 0.25, scope }));
+  takeLists(engine.kWinners(pixels, { fraction: 0.125, scope, layout: "nhwc" }));
+}
+takeLists(engine.toSparse(features, { threshold: 0.5 }));
+takeLists(engine.toSparse(image));
+const winners = engine.kWinners(pixels, { fraction: 0.125, scope: "local", layout: "nhwc" });
+takeLists(engine.maxPool2d(winners, { kernel: 2, layout: "nhwc" }));
+take(winners.toDense());
+const active = engine.kWinners(features, { fraction: 0.1 });
+const activeImage = engine.kWinners(tensor(2, 16, 7, 6), { fraction: 0.125 });
+for (const format of FORMATS) {
+  for (const zeros of [0, 0.5, 0.95]) {
+    const w = engine.pack(weightsFor(format, 61, 203, zeros, rnd), [61, 203], { format });
+    const bias = values(61, 0, rnd);
+    const names = kernelsFor("spmspv", w.structure(false)).map(({ name }) => name);
+    take(engine.linear(active, w));
+    takeLists(engine.linear(active, w, { bias, activation: "relu", output: "sparse" }));
+    for (const forceKernel of names) take(engine.linear(active, w, { bias, activation: "relu6", forceKernel }));
+    for (const groups of [1, 2]) {
+      const cols = 16 / groups;
+      const k = engine.pack(weightsFor(format, 24, cols * 9, zeros, rnd), [24, cols, 3, 3], { format });
+      const o = { groups, padding: 1, stride: 2 };
+      take(engine.conv2d(activeImage, k, o));
+      for (const { name } of kernelsFor("spmspv", k.structure(false, groups)))
+        take(engine.conv2d(activeImage, k, { ...o, forceKernel: name }));
+      k.dispose();
+    }
+    w.dispose();
+  }
+}
 console.log(hash.digest("hex"));

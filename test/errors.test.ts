@@ -11,6 +11,7 @@ import {
   type Format,
   type LinearOptions,
   type PackedWeight,
+  type SparseTensor,
   type Tensor,
 } from "../bindings/index.js";
 import { KERNELS } from "../bindings/kernels.js";
@@ -52,6 +53,11 @@ interface Fixture {
   tapless: PackedWeight;
   /** [6]: as many elements as x. */
   flat: Tensor;
+  /** The same, [2, 3] and [1, 2, 5, 5], as lists. */
+  sx: SparseTensor;
+  sparseImage: SparseTensor;
+  goneSparse: SparseTensor;
+  otherSparse: SparseTensor;
   goneTensor: Tensor;
   goneWeight: PackedWeight;
   /** Of another engine: [2, 3] and [3, 3]. */
@@ -91,19 +97,28 @@ async function withFixture(run: (f: Fixture) => void): Promise<void> {
     const otherWeight = other.pack(zeros(9), [3, 3]);
     const [x, w, image, k, dw] = [tensor(2, 3), pack(3, 3), tensor(1, 2, 5, 5), pack(2, 2, 3, 3), pack(2, 1, 3, 3)];
     const [uneven, tapless, flat] = [pack(3, 1, 3, 3), pack(2, 2, 0, 3), tensor(6)];
-    run({ engine, x, w, image, k, dw, uneven, tapless, flat, goneTensor, goneWeight, otherTensor, otherWeight });
+    const [sx, sparseImage, goneSparse] = [engine.toSparse(x), engine.toSparse(image), engine.toSparse(x)];
+    goneSparse.dispose();
+    const otherSparse = other.toSparse(otherTensor);
+    const sparse = { sx, sparseImage, goneSparse, otherSparse };
+    const strangers = { goneTensor, goneWeight, otherTensor, otherWeight };
+    run({ engine, x, w, image, k, dw, uneven, tapless, flat, ...sparse, ...strangers });
   });
   other.dispose();
 }
 
 /** Some results of the fixture, which no error may change. */
-function results({ engine, x, w, image, k, dw }: Fixture): Float32Array[] {
+function results({ engine, x, w, image, k, dw, sx, sparseImage }: Fixture): Float32Array[] {
   const ys = [
     engine.linear(x, w, { activation: "relu" }),
     engine.matmul(w, like(3, 4)),
     engine.conv2d(image, k, { padding: 1 }),
     engine.conv2d(image, dw, { groups: 2 }),
     engine.softmax(x),
+    engine.linear(sx, w),
+    engine.conv2d(sparseImage, k),
+    sx.toDense(),
+    engine.kWinners(image, { k: 7, output: "dense" }),
   ];
   return ys.map((y) => {
     const copy = y.toArray();
@@ -277,6 +292,10 @@ const TAKES_X: [argument: string, call: (f: Fixture, x: never) => unknown][] = [
   ["x", ({ engine }, x) => engine.sigmoid(x)],
   ["x", ({ engine }, x) => engine.tanh(x)],
   ["x", ({ engine }, x) => engine.softmax(x)],
+  ["x", ({ engine }, x) => engine.kWinners(x, { k: 1 })],
+  ["x", ({ engine }, x) => engine.kWinners(x, { k: 1, output: "dense" })],
+  ["x", ({ engine }, x) => engine.toSparse(x)],
+  ["x", ({ engine, w }, x) => engine.linear(x, w, { output: "sparse" })],
   ["x", ({ engine, w }, x) => engine.explain("linear", x, w)],
   ["a", ({ engine, w }, x) => engine.explain("matmul", x, w)],
   ["b", ({ engine, w }, x) => engine.explain("matmul", w, x)],
@@ -284,6 +303,8 @@ const TAKES_X: [argument: string, call: (f: Fixture, x: never) => unknown][] = [
   ["residual", ({ engine, x: own, w }, x) => engine.linear(own, w, { residual: x })],
   ["residual", ({ engine, w }, x) => engine.matmul(w, like(3, 2), { residual: x })],
   ["residual", ({ engine, image, k }, x) => engine.conv2d(image, k, { residual: x })],
+  ["residual", ({ engine, sx, w }, x) => engine.linear(sx, w, { residual: x })],
+  ["residual", ({ engine, sparseImage, k }, x) => engine.conv2d(sparseImage, k, { residual: x })],
 ];
 
 table("whatever takes a tensor", [
@@ -311,6 +332,9 @@ table("whatever takes a tensor", [
 const TAKES_W: [argument: string, call: (f: Fixture, w: never) => unknown][] = [
   ["w", ({ engine, x }, w) => engine.linear(x, w)],
   ["w", ({ engine, image }, w) => engine.conv2d(image, w)],
+  ["w", ({ engine, sx }, w) => engine.linear(sx, w)],
+  ["w", ({ engine, sparseImage }, w) => engine.conv2d(sparseImage, w)],
+  ["w", ({ engine, sx }, w) => engine.explain("linear", sx, w)],
   ["w", ({ engine, x }, w) => engine.explain("linear", x, w)],
   ["w", ({ engine, image }, w) => engine.explain("conv2d", image, w)],
 ];
@@ -427,10 +451,30 @@ const option = (
     ),
   );
 
-const FUSING = [LINEAR, LEFT, RIGHT, CONV];
+const SPARSE_LINEAR: WithOptions = ({ engine, sx, w }, o) => engine.linear(sx, w, o);
+const SPARSE_CONV: WithOptions = ({ engine, sparseImage, k }, o) => engine.conv2d(sparseImage, k, o);
+const SPARSE_EXPLAIN: WithOptions = ({ engine, sparseImage, k }, o) => engine.explain("conv2d", sparseImage, k, o);
+const SPARSE_MAX: WithOptions = ({ engine, sparseImage }, o) => engine.maxPool2d(sparseImage, o);
+const WINNERS: WithOptions = ({ engine, x }, o) => engine.kWinners(x, o);
+const TO_SPARSE: WithOptions = ({ engine, x }, o) => engine.toSparse(x, o);
+const WINNERS_IMAGE: WithOptions = ({ engine, image }, o) => engine.kWinners(image, o);
+
+const FUSING = [LINEAR, LEFT, RIGHT, CONV, SPARSE_LINEAR, SPARSE_CONV];
 
 table("options as a whole", [
-  ...[...FUSING, EXPLAIN, ...EXPLAIN_FLAT, MAX, AVG, GLOBAL, ...BINARY, ...UNARY].flatMap((call) => [
+  ...[
+    ...FUSING,
+    EXPLAIN,
+    ...EXPLAIN_FLAT,
+    MAX,
+    AVG,
+    GLOBAL,
+    ...BINARY,
+    ...UNARY,
+    SPARSE_MAX,
+    WINNERS,
+    TO_SPARSE,
+  ].flatMap((call) => [
     ...rows("ERR_TYPE", "options", [null, 5, "relu", [], [{ kernel: 2 }], () => 1, 1n, Symbol("s")], call),
     ...rows("ERR_VALUE", "options", [{ kernel: 2, biass: zeros(3) }, { Kernel: 2 }, { "": 1 }], call),
   ]),
@@ -455,8 +499,13 @@ table("options as a whole", [
 
 table("bias, activation, residual and out", [
   ...option("ERR_TYPE", "bias", [null, 5, "b", [1, 2, 3], {}, new Float64Array(3), Symbol("s"), 1n], FUSING),
-  ...option("ERR_LENGTH", "bias", [zeros(0), zeros(1), zeros(4), like(4), like(3, 3)], [LINEAR, LEFT, RIGHT]),
-  ...option("ERR_LENGTH", "bias", [zeros(0), zeros(1), zeros(3)], [CONV, DEPTHWISE]),
+  ...option(
+    "ERR_LENGTH",
+    "bias",
+    [zeros(0), zeros(1), zeros(4), like(4), like(3, 3)],
+    [LINEAR, LEFT, RIGHT, SPARSE_LINEAR],
+  ),
+  ...option("ERR_LENGTH", "bias", [zeros(0), zeros(1), zeros(3)], [CONV, DEPTHWISE, SPARSE_CONV]),
   ...option("ERR_LENGTH", "bias", [{ data: zeros(2), shape: [3] }], FUSING, "bias.data"),
   ...[...FUSING, DEPTHWISE].flatMap((call): Row[] => [
     ["ERR_DISPOSED", "bias", (f) => call(f, { bias: f.goneTensor } as never)],
@@ -478,9 +527,14 @@ table("bias, activation, residual and out", [
     "ERR_SHAPE",
     "residual",
     [like(), like(6), like(1, 6), like(2, 4), like(2, 3, 1), like(0)],
-    [LINEAR, LEFT, RIGHT],
+    [LINEAR, LEFT, RIGHT, SPARSE_LINEAR],
   ),
-  ...option("ERR_SHAPE", "residual", [like(1, 2, 3, 4), like(2, 3, 3), like(1, 3, 3, 2), like(18)], [CONV, DEPTHWISE]),
+  ...option(
+    "ERR_SHAPE",
+    "residual",
+    [like(1, 2, 3, 4), like(2, 3, 3), like(1, 3, 3, 2), like(18)],
+    [CONV, DEPTHWISE, SPARSE_CONV],
+  ),
   ...option(
     "ERR_TYPE",
     "out",
@@ -488,7 +542,7 @@ table("bias, activation, residual and out", [
     [...FUSING, ...BINARY, ...UNARY, GLOBAL],
   ),
   ...option("ERR_TYPE", "out", [null, 5, like(1, 2, 2, 2)], [MAX, AVG], "out", { kernel: 2 }),
-  ...[LINEAR, RIGHT, CONV, GLOBAL, ...BINARY, ...UNARY].flatMap((call): Row[] => [
+  ...[LINEAR, RIGHT, CONV, GLOBAL, ...BINARY, ...UNARY, SPARSE_LINEAR, SPARSE_CONV].flatMap((call): Row[] => [
     ["ERR_DISPOSED", "out", (f) => call(f, { out: f.goneTensor } as never), `${call} into a disposed out`],
     ["ERR_ENGINE", "out", (f) => call(f, { out: f.otherTensor } as never), `${call} into another engine's out`],
     ["ERR_SHAPE", "out", (f) => call(f, { out: f.flat } as never), `${call} into an out of another shape`],
@@ -497,7 +551,7 @@ table("bias, activation, residual and out", [
   ["ERR_SHAPE", "out", ({ engine, image, x }) => engine.avgPool2d(image, { kernel: 2, out: x })],
 ]);
 
-const FORCING = [...FUSING, DEPTHWISE, EXPLAIN, ...EXPLAIN_FLAT];
+const FORCING = [...FUSING, DEPTHWISE, EXPLAIN, ...EXPLAIN_FLAT, SPARSE_EXPLAIN];
 
 table("forceKernel", [
   ...option(
@@ -653,7 +707,7 @@ test("out is never what the same call reads", () =>
 
 const NUMBERS_BELOW_1 = [0, -1, 1.5, NaN, Infinity, -Infinity, 2 ** 31, 1e300];
 const NO_NUMBERS = [null, "2", true, {}, 2n, Symbol("s"), () => 2];
-const SLIDING = [CONV, DEPTHWISE, EXPLAIN];
+const SLIDING = [CONV, DEPTHWISE, EXPLAIN, SPARSE_CONV, SPARSE_EXPLAIN];
 
 table("stride, dilation, padding, groups, kernel and layout", [
   ...["stride", "dilation"].flatMap((key) => [
@@ -736,6 +790,194 @@ table("stride, dilation, padding, groups, kernel and layout", [
   }),
   ...option("ERR_TYPE", "countIncludePad", [null, 0, 1, "true", {}], [AVG], "countIncludePad", { kernel: 2 }),
   ["ERR_SHAPE", "w", ({ engine, image, tapless }) => engine.conv2d(image, tapless)],
+]);
+
+/** One wrong part of {@link Engine.sparseTensor}'s lists: otherwise 2 rows, [0: 1 2, 1: 0]. */
+const listed = (code: string, argument: string, bad: object[], shape: unknown = [2, 3]): Row[] =>
+  bad.map((part): Row => {
+    const data = { indices: [1, 2, 0], values: zeros(3), indptr: [0, 2, 3], ...part };
+    return [code, argument, ({ engine }) => engine.sparseTensor(data, shape as never), describe(part)];
+  });
+const NO_LISTS = [
+  null,
+  5,
+  "120",
+  {},
+  { length: 3 },
+  new Set([1]),
+  new ArrayBuffer(12),
+  new DataView(new ArrayBuffer(12)),
+];
+
+table("sparseTensor", [
+  ...rows("ERR_TYPE", "data", [null, 5, "x", [], () => 1, 1n], ({ engine }, d) => engine.sparseTensor(d, [2, 3])),
+  ...rows("ERR_VALUE", "data", [{ index: [1] }, { indices: [], values: zeros(0), shape: [3] }], ({ engine }, d) =>
+    engine.sparseTensor(d, [3]),
+  ),
+  ...badShapes("shape", ({ engine }, shape) => engine.sparseTensor({ indices: [], values: zeros(0) }, shape)),
+  ["ERR_SHAPE", "x", ({ engine }) => engine.sparseTensor({ indices: [], values: zeros(0) }, [])],
+  ["ERR_MEMORY", "maxMemory", ({ engine }) => engine.sparseTensor({ indices: [0], values: zeros(1) }, [2 ** 30 - 16])],
+  ...listed(
+    "ERR_TYPE",
+    "indices",
+    NO_LISTS.map((indices) => ({ indices })),
+  ),
+  ...listed(
+    "ERR_TYPE",
+    "indptr",
+    NO_LISTS.map((indptr) => ({ indptr })),
+  ),
+  ...listed("ERR_TYPE", "indptr", [{ indptr: undefined }]),
+  ...listed("ERR_TYPE", "indices", [{ indices: undefined }, { indices: new BigInt64Array(3) }]),
+  [
+    "ERR_TYPE",
+    "indices",
+    ({ engine }) => engine.sparseTensor({ indices: new BigUint64Array(0) as never, values: zeros(0) }, [3]),
+  ],
+  ...listed(
+    "ERR_TYPE",
+    "values",
+    NO_ARRAYS.map((values) => ({ values })),
+  ),
+  ...listed("ERR_LENGTH", "values", [{ values: zeros(2) }, { values: zeros(4) }, { indices: [1, 2] }]),
+  ...listed("ERR_LENGTH", "indptr", [{ indptr: [] }, { indptr: [0, 3] }, { indptr: [0, 1, 2, 3] }]),
+  ...listed("ERR_VALUE", "indptr", [
+    { indptr: [1, 2, 3] },
+    { indptr: [0, 2, 2] },
+    { indptr: [0, 2, 4] },
+    { indptr: [0, 4, 3] },
+    { indptr: [0, -1, 3] },
+    { indptr: [0, 1.5, 3] },
+    { indptr: [0, NaN, 3] },
+    { indptr: [0, 2 ** 32 + 2, 3] },
+    { indptr: ["0", 2, 3] },
+    { indptr: [0, 2n, 3] },
+    { indptr: [0, undefined, 3] },
+    { indptr: [-0.5, 2, 3] },
+    { indptr: new Int32Array([0, -2, 3]) },
+  ]),
+  ...listed("ERR_VALUE", "indices", [
+    { indices: [1, 3, 0] },
+    { indices: [1, 2, 3] },
+    { indices: [-1, 2, 0] },
+    { indices: [0.5, 2, 0] },
+    { indices: [NaN, 2, 0] },
+    { indices: [2 ** 32, 2, 0] },
+    { indices: [1, 2 ** 32 + 2, 0] },
+    { indices: [2, 1, 0] },
+    { indices: [1, 1, 0] },
+    { indices: ["1", 2, 0] },
+    { indices: [1n, 2, 0] },
+    { indices: [1, undefined, 0] },
+    { indices: [Symbol("s"), 2, 0] },
+    { indices: new Int8Array([-1, 2, 0]) },
+  ]),
+  ...listed("ERR_VALUE", "indices", [{ indptr: [0, 3] }], [1, 3]),
+  ...listed("ERR_VALUE", "indices", [{}], [2, 0]),
+  ...rows("ERR_VALUE", "layout", ["nchw", 5], ({ engine }, layout) =>
+    engine.sparseTensor({ indices: [], values: zeros(0) }, [3], { layout }),
+  ),
+  ...rows("ERR_VALUE", "layout", ["NCHW", "oihw"], ({ engine }, layout) =>
+    engine.sparseTensor({ indices: [], values: zeros(0) }, [1, 3, 1, 1], { layout }),
+  ),
+  ...rows("ERR_TYPE", "layout", [5, null], ({ engine }, layout) =>
+    engine.sparseTensor({ indices: [], values: zeros(0) }, [1, 3, 1, 1], { layout }),
+  ),
+  ...rows("ERR_TYPE", "options", [null, 5, "nchw", []], ({ engine }, o) =>
+    engine.sparseTensor({ indices: [], values: zeros(0) }, [3], o),
+  ),
+]);
+
+table("kWinners and toSparse", [
+  ...rows("ERR_VALUE", "options", [undefined, {}, { relu: true }, { k: 1, fraction: 0.5 }], WINNERS),
+  ...option("ERR_VALUE", "k", [-1, 0.5, NaN, Infinity, 2 ** 31], [WINNERS, WINNERS_IMAGE]),
+  ...option("ERR_TYPE", "k", [null, "2", true, {}, 2n, Symbol("s")], [WINNERS, WINNERS_IMAGE]),
+  ...option("ERR_VALUE", "fraction", [-0.1, 1.1, NaN, Infinity], [WINNERS, WINNERS_IMAGE]),
+  ...option("ERR_TYPE", "fraction", [null, "0.5", true, {}, 1n], [WINNERS, WINNERS_IMAGE]),
+  ...option("ERR_VALUE", "scope", ["", "GLOBAL", "pixel"], [WINNERS, WINNERS_IMAGE], "scope", { k: 1 }),
+  ...option("ERR_VALUE", "scope", ["local"], [WINNERS], "scope", { k: 1 }),
+  ...option("ERR_TYPE", "scope", [null, 5, {}], [WINNERS], "scope", { k: 1 }),
+  ...["relu", "breakTies"].flatMap((key) =>
+    option("ERR_TYPE", key, [null, 0, 1, "true", {}], [WINNERS], key, { k: 1 }),
+  ),
+  ...option("ERR_TYPE", "boost", [null, 5, [], "x"], [WINNERS], "boost", { k: 1 }),
+  ...option("ERR_VALUE", "boost", [{ duty: 1 }], [WINNERS], "boost", { k: 1 }),
+  ...option("ERR_TYPE", "boost", [{}, { dutyCycle: [1, 2, 3] }], [WINNERS], "boost.dutyCycle", { k: 1 }),
+  ...option("ERR_LENGTH", "boost", [{ dutyCycle: zeros(2), strength: 1 }], [WINNERS], "boost.dutyCycle", { k: 1 }),
+  ...option("ERR_LENGTH", "boost", [{ dutyCycle: zeros(50), strength: 1 }], [WINNERS_IMAGE], "boost.dutyCycle", {
+    k: 1,
+  }),
+  ...option("ERR_TYPE", "boost", [{ dutyCycle: zeros(3) }], [WINNERS], "boost.strength", { k: 1 }),
+  ...option(
+    "ERR_VALUE",
+    "boost",
+    [NaN, Infinity].map((strength) => ({ dutyCycle: zeros(3), strength })),
+    [WINNERS],
+    "boost.strength",
+    { k: 1 },
+  ),
+  ...option("ERR_VALUE", "boost", [{ dutyCycle: zeros(3), strength: 1, target: NaN }], [WINNERS], "boost.target", {
+    k: 1,
+  }),
+  ...option("ERR_VALUE", "output", ["lists", ""], [WINNERS, LINEAR, CONV, SPARSE_LINEAR, SPARSE_CONV], "output", {}),
+  ...option("ERR_TYPE", "output", [null, 5, {}], [WINNERS, LINEAR, CONV, SPARSE_LINEAR, SPARSE_CONV], "output", {}),
+  ...option("ERR_VALUE", "threshold", [-1, NaN, -Infinity], [TO_SPARSE]),
+  ...option("ERR_TYPE", "threshold", [null, "1", 1n, {}], [TO_SPARSE]),
+  ...option("ERR_VALUE", "layout", ["nchw", "nhwc", 5], [WINNERS, TO_SPARSE]),
+  ...[WINNERS, TO_SPARSE].flatMap((call, i): Row[] => {
+    const o = (out: unknown) => ({ ...(i === 0 ? { k: 1 } : {}), out }) as never;
+    return [
+      ...[null, 5, {}, zeros(6)].map((out): Row => ["ERR_TYPE", "out", (f) => call(f, o(out)), describe(out)]),
+      ["ERR_TYPE", "out", (f) => call(f, o(f.flat))],
+      ["ERR_DISPOSED", "tensor", (f) => call(f, o(f.goneSparse))],
+      ["ERR_ENGINE", "out", (f) => call(f, o(f.otherSparse))],
+      ["ERR_SHAPE", "out", (f) => call(f, o(f.sparseImage))],
+    ];
+  }),
+  ["ERR_VALUE", "out", ({ engine, x, sx }) => engine.kWinners(x, { k: 1, output: "dense", out: sx })],
+  ["ERR_VALUE", "out", ({ engine, x, w }) => engine.linear(x, w, { output: "sparse", out: x } as never)],
+  ["ERR_SHAPE", "x", ({ engine }) => engine.kWinners(like(), { k: 1 })],
+  ["ERR_SHAPE", "x", ({ engine }) => engine.toSparse(like())],
+]);
+
+table("sparse inputs", [
+  ["ERR_DISPOSED", "tensor", ({ engine, goneSparse, w }) => engine.linear(goneSparse, w)],
+  ["ERR_DISPOSED", "tensor", ({ engine, goneSparse, k }) => engine.conv2d(goneSparse, k)],
+  ["ERR_DISPOSED", "tensor", ({ engine, goneSparse }) => engine.maxPool2d(goneSparse, { kernel: 2 })],
+  ["ERR_DISPOSED", "tensor", ({ engine, goneSparse, w }) => engine.explain("linear", goneSparse, w)],
+  ["ERR_DISPOSED", "tensor", ({ goneSparse }) => goneSparse.toDense()],
+  ["ERR_ENGINE", "x", ({ engine, otherSparse, w }) => engine.linear(otherSparse, w)],
+  ["ERR_ENGINE", "x", ({ engine, otherSparse, k }) => engine.conv2d(otherSparse, k)],
+  ["ERR_ENGINE", "x", ({ engine, otherSparse }) => engine.maxPool2d(otherSparse, { kernel: 2 })],
+  ["ERR_ENGINE", "x", ({ engine, otherSparse, w }) => engine.explain("linear", otherSparse, w)],
+  ["ERR_SHAPE", "x", ({ engine, sparseImage, w }) => engine.linear(sparseImage, w)],
+  ["ERR_SHAPE", "x", ({ engine, sx, k }) => engine.conv2d(sx, k)],
+  ["ERR_SHAPE", "x", ({ engine, sparseImage, k }) => engine.conv2d(sparseImage, k, { layout: "nhwc" })],
+  ["ERR_SHAPE", "x", ({ engine, sparseImage, k }) => engine.conv2d(sparseImage, k, { groups: 2 })],
+  ["ERR_SHAPE", "x", ({ engine, sparseImage, k }) => engine.conv2d(sparseImage, k, { dilation: 3 })],
+  ["ERR_SHAPE", "result", ({ engine, sparseImage, k }) => engine.conv2d(sparseImage, k, { padding: 2 ** 30 })],
+  [
+    "ERR_SHAPE",
+    "result",
+    ({ engine, sparseImage, k }) => engine.explain("conv2d", sparseImage, k, { padding: 2 ** 30 }),
+  ],
+  ["ERR_SHAPE", "x", ({ engine, sx }) => engine.maxPool2d(sx, { kernel: 2 })],
+  ["ERR_SHAPE", "x", ({ engine, sparseImage }) => engine.maxPool2d(sparseImage, { kernel: 2, layout: "nhwc" })],
+  [
+    "ERR_VALUE",
+    "out",
+    ({ engine, sparseImage, image }) => engine.maxPool2d(sparseImage, { kernel: 2, out: image } as never),
+  ],
+  ["ERR_TYPE", "kernel", ({ engine, sparseImage }) => engine.maxPool2d(sparseImage, undefined as never)],
+  // Whatever else takes a tensor takes no lists.
+  ["ERR_TYPE", "b", ({ engine, w, sx }) => engine.matmul(w, sx as never)],
+  ["ERR_TYPE", "x", ({ engine, sx }) => engine.relu(sx as never)],
+  ["ERR_TYPE", "x", ({ engine, sx }) => engine.toSparse(sx as never)],
+  ["ERR_TYPE", "x", ({ engine, sx }) => engine.kWinners(sx as never, { k: 1 })],
+  ["ERR_TYPE", "x", ({ engine, sparseImage }) => engine.avgPool2d(sparseImage as never, { kernel: 2 })],
+  ["ERR_TYPE", "residual", ({ engine, x, w, sx }) => engine.linear(x, w, { residual: sx as never })],
+  ["ERR_TYPE", "out", ({ engine, x, w, sx }) => engine.linear(x, w, { out: sx as never })],
+  ["ERR_TYPE", "bias", ({ engine, x, w, sx }) => engine.linear(x, w, { bias: sx as never })],
 ]);
 
 table("explain", [
@@ -900,6 +1142,17 @@ const KEYS = [
   "countIncludePad",
   "format",
   "forceKernel",
+  "k",
+  "fraction",
+  "scope",
+  "relu",
+  "breakTies",
+  "boost",
+  "threshold",
+  "output",
+  "indices",
+  "values",
+  "indptr",
   "x",
 ];
 const NAMES = [
@@ -923,6 +1176,10 @@ const NAMES = [
   "f32_block_spmm_2x1_4",
   "f32_dense_gemv",
   "f32_dense_depthwise",
+  "f32_csr_spmspv",
+  "global",
+  "local",
+  "sparse",
   "",
 ];
 const SCALARS = [
@@ -958,6 +1215,9 @@ test("fuzz: any arguments work or are refused with a code", () =>
       engine.tensor(zeros(9), [3, 3]),
       engine.tensor(zeros(3), [3]),
       engine.tensor(zeros(0), [0, 3]),
+      f.sx,
+      f.sparseImage,
+      engine.sparseTensor({ indices: [], values: zeros(0), indptr: [0] }, [0, 3]),
     ];
     const dense = engine.pack(zeros(9).fill(1), [3, 3], { format: "dense" });
     const weights = [
@@ -1008,7 +1268,7 @@ test("fuzz: any arguments work or are refused with a code", () =>
         tensorLike,
         () => pick(own),
         () => pick(weights),
-        () => pick([f.goneTensor, f.otherTensor, f.goneWeight, f.otherWeight]),
+        () => pick([f.goneTensor, f.otherTensor, f.goneWeight, f.otherWeight, f.goneSparse, f.otherSparse]),
         () => Array.from({ length: pick([1, 2, 2, 4]) }, scalar),
         () => ({ min: scalar(), max: scalar() }),
         format,
@@ -1028,6 +1288,11 @@ test("fuzz: any arguments work or are refused with a code", () =>
     const x = (): unknown => (rnd() < 0.7 ? pick<() => unknown>([() => pick(own), tensorLike])() : anything());
     const w = (): unknown => (rnd() < 0.8 ? pick(weights) : anything());
     const o = (): unknown => (rnd() < 0.3 ? undefined : options());
+    const lists = (): unknown => ({
+      indices: pick<unknown>([[], [0], [1], [0, 1], [1, 0], [7], [-1], zeros(1), anything()]),
+      values: pick<unknown>([zeros(0), zeros(1), zeros(2), anything()]),
+      ...(rnd() < 0.5 ? { indptr: pick<unknown>([[0], [0, 1], [0, 0, 1], [0, 1, 2], anything()]) } : {}),
+    });
     // Methods by name with an argument maker for each parameter.
     const methods: [target: object, name: string, args: (() => unknown)[]][] = [
       [engine, "tensor", [data, shape]],
@@ -1045,6 +1310,9 @@ test("fuzz: any arguments work or are refused with a code", () =>
       [engine, "sigmoid", [x, o]],
       [engine, "tanh", [x, o]],
       [engine, "softmax", [x, o]],
+      [engine, "kWinners", [x, () => (rnd() < 0.5 ? { k: pick([0, 1, 2, 9]), ...(options(1) as object) } : o())]],
+      [engine, "toSparse", [x, o]],
+      [engine, "sparseTensor", [lists, shape, o]],
       [engine, "explain", [() => pick(NAMES), x, w, o]],
       [f.x, "reshape", [shape]],
       [dense, "update", [data]],
@@ -1061,7 +1329,7 @@ test("fuzz: any arguments work or are refused with a code", () =>
         const method = (target as Record<string, (...args: unknown[]) => unknown>)[name];
         const result = method.apply(target, args) as { dispose?: () => void } | undefined;
         worked++;
-        if (result?.dispose && !own.includes(result as Tensor)) result.dispose();
+        if (result?.dispose && !own.includes(result as Tensor | SparseTensor)) result.dispose();
       } catch (error) {
         const { code } = error as { code?: unknown };
         const coded = typeof code === "string" && /^ERR_[A-Z]+$/.test(code);

@@ -19,6 +19,8 @@ import { type NmMatrix, packNm } from "../bindings/formats/nm.js";
 import {
   type InputMap,
   lowerBlocks,
+  lowerColumns,
+  lowerDenseColumns,
   lowerNmVector,
   lowerSlices,
   type Pass,
@@ -47,6 +49,8 @@ const GUARD = 64;
 const GUARD_WORD = 0x7fc0dead;
 /** Passed where a kernel must not look: outside the memory, so that a read traps. */
 const NOWHERE = 0x70000000;
+/** Below lie the kernels' constant tables. */
+const FIRST = 2048;
 /** What memory.ts leaves behind every block for vectors that read past its end. */
 const TAIL = 16;
 
@@ -74,7 +78,7 @@ class GuardedMemory extends Memory {
     this.#blocks = [];
     this.#view = view;
     this.#slack = slack;
-    this.u32.fill(GUARD_WORD);
+    this.u32.fill(GUARD_WORD, FIRST / 4);
   }
 
   /** A block for `length` floats, all of them NaN. */
@@ -126,11 +130,16 @@ interface Job {
   places: Uint32Array;
   /** Floats of y right behind the results that may change as well. */
   overrun?: number;
-  /** Length of the buffer `line`, which may change as well. */
-  line?: number;
-  /** From the addresses of inputs, y and line to the call. Streams are laid out here. */
+  /** Elements of the lists that the kernel makes; y is their indptr. */
+  lists?: number;
+  /** Length of the buffer `work`, which may change as well. */
+  work?: number;
+  /** From the addresses of inputs, y, indices and values, and work to the call. Streams are laid out here. */
   prepare(at: Record<string, number>): () => void;
 }
+
+/** Room that lists need behind their elements. */
+const LIST_ROOM = 4;
 
 /** A build over a guarded memory. */
 class Bed {
@@ -150,14 +159,20 @@ class Bed {
     this.#compared = this.#nonzero = 0;
     run();
     assert.ok(this.#compared > 0, "nothing was compared");
-    assert.ok(this.#nonzero * 2 >= this.#compared, `mistrusted: ${this.#nonzero} of ${this.#compared} are not zero`);
+    assert.ok(
+      this.#nonzero * 2 >= this.#compared,
+      `mistrusted: ${this.#nonzero} of ${this.#compared} are not zero, seed ${seed}`,
+    );
   }
 
   pick<T>(list: readonly T[]): T {
     return list[Math.floor(this.rnd() * list.length)];
   }
 
-  /** Calls a kernel twice and returns its results, having checked the same bits, all of them written, and nothing else. */
+  /**
+   * Calls a kernel twice and returns its results, having checked the same bits, all of them written, and nothing else. After
+   * those in y come the indices and the values of lists.
+   */
   perform(job: Job): Float32Array {
     const { memory } = this;
     memory.reset(job.view ?? {}, job.slack ?? {});
@@ -165,7 +180,14 @@ class Bed {
     for (const [name, data] of Object.entries(job.inputs)) at[name] = memory.put(name, data);
     if (job.inPlace) at.y = at[job.inPlace];
     else at.y = typeof job.y === "number" ? memory.room("y", job.y) : memory.put("y", job.y);
-    if (job.line !== undefined) at.line = memory.room("line", job.line);
+    const outputs = [{ start: at.y / 4, places: job.places, overrun: job.overrun ?? 0 }];
+    if (job.lists !== undefined) {
+      for (const name of ["indices", "values"]) {
+        at[name] = memory.room(name, job.lists + LIST_ROOM);
+        outputs.push({ start: at[name] / 4, places: grid([job.lists, 1]), overrun: LIST_ROOM });
+      }
+    }
+    if (job.work !== undefined) at.work = memory.room("work", job.work);
     const call = job.prepare(at);
 
     const [before, after, legal] = this.#images;
@@ -173,18 +195,20 @@ class Bed {
     legal.set(memory.u32);
     call();
     after.set(memory.u32);
-    const y = at.y / 4;
-    const results = new Uint32Array(job.places.length);
-    for (let i = 0; i < results.length; i++) {
-      const word = after[y + job.places[i]];
-      if (word === GUARD_WORD) throw new Error(`${job.label}: ${i} not written, or from a guard (seed ${seed})`);
-      results[i] = legal[y + job.places[i]] = word;
-      if (word << 1) this.#nonzero++;
+    const results = new Uint32Array(outputs.reduce((sum, { places }) => sum + places.length, 0));
+    let n = 0;
+    for (const { start, places, overrun } of outputs) {
+      for (const place of places) {
+        const word = after[start + place];
+        if (word === GUARD_WORD) throw new Error(`${job.label}: ${n} not written, or from a guard (seed ${seed})`);
+        results[n++] = legal[start + place] = word;
+        if (word << 1) this.#nonzero++;
+      }
+      const behind = start + endOf(places);
+      if (overrun) legal.set(after.subarray(behind, behind + overrun), behind);
     }
-    this.#compared += results.length;
-    const behind = y + endOf(job.places);
-    if (job.overrun) legal.set(after.subarray(behind, behind + job.overrun), behind);
-    if (job.line) legal.set(after.subarray(at.line / 4, at.line / 4 + job.line), at.line / 4);
+    this.#compared += n;
+    if (job.work) legal.set(after.subarray(at.work / 4, at.work / 4 + job.work), at.work / 4);
     this.#same(after, legal, `${job.label}: wrote outside its result`);
     memory.u32.set(before);
     call();
@@ -516,8 +540,10 @@ function halves(list: readonly number[]): number[] {
   return [...words];
 }
 
+type Weights = Pick<Product, "m" | "k" | "w">;
+
 /** W in the kernel's blocks. */
-const blocksOf = ({ m, k, w }: Matrix, { format, block: [r, c] }: Kernel): BlockMatrix =>
+const blocksOf = ({ m, k, w }: Weights, { format, block: [r, c] }: Kernel): BlockMatrix =>
   format === "csr" ? packCsr(w, m, k) : packBlock(w, m, k, r, c);
 
 /** The block rows of W, most blocks first and otherwise last row first, which the engine does not. */
@@ -528,7 +554,7 @@ const sortedRows = ({ m, k, stored }: Matrix, { block: [r, c] }: Kernel) =>
     .sort((a, b) => b.cols.length - a.cols.length);
 
 /** The numbers of a block row by row, zeros where W ends in it. */
-const numbersOf = ({ m, k, w }: Matrix, { block: [r, c] }: Kernel, row: number, col: number): number[] =>
+const numbersOf = ({ m, k, w }: Weights, { block: [r, c] }: Kernel, row: number, col: number): number[] =>
   range(r * c).map((i) => {
     const [y, x] = [row * r + Math.floor(i / c), col * c + (i % c)];
     return y < m && x < k ? bitsOf(w[y * k + x]) : 0;
@@ -660,14 +686,17 @@ const denseByHand: Plan = (bed, kernel, p) => {
   const rows = p.m / groups;
   const channels = p.k / taps.length;
   const tapsAt = memory.put("taps", taps);
-  const blocks = [...new Array<number>(Math.floor(rows / R)).fill(R), ...[4, 2, 1].filter((size) => (rows % R) & size)];
+  const pairs = Math.ceil((rows % R) / 2);
+  const blocks = [...new Array<number>(Math.floor(rows / R)).fill(R), ...new Array<number>(pairs).fill(2)];
   const passes = range(groups).map((g): Pass => {
     const w: number[] = [];
     let row = g * rows;
     for (const size of blocks) {
       for (let t = 0; t < taps.length; t++) {
         for (let c = 0; c < channels; c++) {
-          for (let r = 0; r < size; r++) w.push(bitsOf(p.w[(row + r) * p.k + c * taps.length + t]));
+          for (let r = row; r < row + size; r++) {
+            w.push(r < (g + 1) * rows ? bitsOf(p.w[r * p.k + c * taps.length + t]) : 0);
+          }
         }
       }
       row += size;
@@ -1047,6 +1076,327 @@ const depthwise: Testers = {
   },
 };
 
+// ------------------------------------------------------------------------------------- products with sparse activations
+
+/** Where an output has no input row under a tap. */
+const NO_ROW = 0xffffffff;
+
+/** y[p, row] = Σ over taps t and the elements of list near[p, t] of W[row, (channel, t)] · element, within row's group. */
+interface Walk extends Weights {
+  /** For each place of W whether it is multiplied. */
+  stored: Uint8Array;
+  taps: number;
+  groups: number;
+  /** Channels of all groups. */
+  channels: number;
+  outputs: number;
+  near: Uint32Array;
+  indptr: Uint32Array;
+  indices: Uint32Array;
+  data: Float32Array;
+}
+
+interface WalkSizes {
+  m: number;
+  /** Channels of one group. */
+  channels: number;
+  taps?: number;
+  groups?: number;
+  outputs?: number;
+  /** Share of W's blocks that are zero. */
+  zeros?: number;
+  /** Instead, the blocks of each column of W. */
+  counts?: readonly number[];
+  /** Instead, W itself. */
+  w?: Float32Array;
+  /** Share of the inputs that are active; otherwise it differs from list to list. */
+  density?: number;
+}
+
+/** Lays out W's columns for a kernel: the address of its plan. */
+type ColumnPlan = (bed: Bed, kernel: Kernel, walk: Walk) => number;
+
+/** Numbers in as many blocks of each column as its count. */
+function columnWeights(bed: Bed, m: number, k: number, [r]: Kernel["block"], counts: readonly number[]): Float32Array {
+  const rows = Math.ceil(m / r);
+  const columns = occupied(counts, rows, () => bed.rnd());
+  const blocks = new Uint8Array(columns.length);
+  for (let row = 0; row < rows; row++) for (let j = 0; j < k; j++) blocks[row * k + j] = columns[j * rows + row];
+  return weights(m, k, [r, 1], blocks, bed.rnd);
+}
+
+function walkOf(bed: Bed, kernel: Kernel, o: WalkSizes): Walk {
+  const { m, taps = 1, groups = 1, outputs = 1, zeros = 0, density } = o;
+  const { rnd } = bed;
+  const k = o.channels * taps;
+  const blockRows = Math.ceil(m / kernel.block[0]);
+  const counts = o.counts ?? range(k).map(() => range(blockRows).filter(() => rnd() >= zeros).length);
+  const w = o.w ?? columnWeights(bed, m, k, kernel.block, counts);
+  const channels = o.channels * groups;
+  // Lists of another sample lie before: they begin anywhere, and what is there would show.
+  const before = bed.pick([0, 3]);
+  const indices: number[] = new Array(before).fill(0);
+  const indptr = [before];
+  const inputRows = bed.pick([1, 2, 5]);
+  for (let r = 0; r < inputRows; r++) {
+    const share = density ?? bed.pick([0, 0.1, 0.5, 0.9, 1]);
+    for (let c = 0; c < channels; c++) if (rnd() < share) indices.push(c);
+    indptr.push(indices.length);
+  }
+  const data = values(indices.length, 0, rnd);
+  data.fill(NaN, 0, before);
+  const near = Uint32Array.from({ length: outputs * taps }, () =>
+    rnd() < (density === undefined ? 0.2 : 0) ? NO_ROW : Math.floor(rnd() * inputRows),
+  );
+  const stored = kernel.format === "dense" ? new Uint8Array(w.length).fill(1) : storedBlocks(w, m, k, kernel);
+  const lists = { indptr: Uint32Array.from(indptr), indices: Uint32Array.from(indices), data };
+  return { m, k, w, stored, taps, groups, channels, outputs, near, ...lists };
+}
+
+function walkOracle(o: Walk, { y0, bias, lo, hi }: Ending): Expected {
+  const { m, k, w, taps, outputs, near, indptr, indices, data } = o;
+  const perGroup = o.channels / o.groups;
+  const y = new Float64Array(outputs * m);
+  const bound = new Float64Array(outputs * m);
+  for (let p = 0, i = 0; p < outputs; p++) {
+    for (let row = 0; row < m; row++, i++) {
+      const first = Math.floor(row / (m / o.groups)) * perGroup;
+      let sum = (y0?.[i] ?? 0) + (bias?.[row] ?? 0);
+      let size = Math.abs(y0?.[i] ?? 0) + Math.abs(bias?.[row] ?? 0);
+      let terms = 2;
+      for (let t = 0; t < taps; t++) {
+        const list = near[p * taps + t];
+        if (list === NO_ROW) continue;
+        for (let e = indptr[list]; e < indptr[list + 1]; e++) {
+          const channel = indices[e] - first;
+          const place = row * k + channel * taps + t;
+          if (channel < 0 || channel >= perGroup || !o.stored[place]) continue;
+          const term = w[place] * data[e];
+          sum += term;
+          size += Math.abs(term);
+          terms++;
+        }
+      }
+      y[i] = Math.min(hi, Math.max(lo, sum));
+      bound[i] = allowed(terms, size);
+    }
+  }
+  return { y, bound };
+}
+
+const columnsLowered: ColumnPlan = ({ memory }, kernel, o) => {
+  const lowered =
+    kernel.format === "dense"
+      ? lowerDenseColumns(memory, { rows: o.m, cols: o.k, data: o.w }, o.taps)
+      : lowerColumns(memory, blocksOf(o, kernel), o.taps, o.groups);
+  return lowered.passes[0].plan;
+};
+
+/** Rows of a column up to a whole vector. */
+const columnRows = ({ m }: Walk): number => Math.ceil(m / 4) * 4;
+
+/** After the headers of assembly/csr/spmspv.ts, assembly/block/spmspv.ts and assembly/dense/spmspv.ts. */
+const columnsByHand: ColumnPlan = ({ memory }, kernel, o) => {
+  const { m, k, taps, channels } = o;
+  const [r] = kernel.block;
+  const perGroup = channels / o.groups;
+  if (kernel.format === "dense") {
+    const columns = range(taps).flatMap((t) =>
+      range(channels).flatMap((c) =>
+        range(columnRows(o)).map((row) => (row < m ? bitsOf(o.w[row * k + c * taps + t]) : 0)),
+      ),
+    );
+    const at = memory.put("columns", columns);
+    return memory.put("plan", [m, taps, channels, at, columnRows(o) * 4]);
+  }
+  const columns: number[] = [];
+  const records: number[] = [];
+  // Last tap first and last block first, which the engine does not.
+  for (const t of range(taps).reverse()) {
+    for (const c of range(channels)) {
+      const group = Math.floor(c / perGroup);
+      const j = (c % perGroup) * taps + t;
+      const rows = range(Math.ceil(m / r))
+        .filter((b) => Math.floor((b * r) / (m / o.groups)) === group && o.stored[b * r * k + j])
+        .reverse();
+      const numbers = halves(rows.map((b) => (r === 1 ? b : (b * r * 4) / 8)));
+      while (r > 1 && numbers.length % 4) numbers.push(GUARD_WORD);
+      records[(t * channels + c) * 2] = columns.length * 4;
+      records[(t * channels + c) * 2 + 1] = rows.length;
+      columns.push(...numbers, ...rows.flatMap((b) => numbersOf(o, kernel, b, j)));
+    }
+  }
+  const at = memory.put("columns", columns);
+  const recordsAt = memory.put(
+    "records",
+    records.map((word, i) => (i % 2 ? word : at + word)),
+  );
+  return memory.put("plan", [m, taps, channels, recordsAt]);
+};
+
+/** Bytes from a column's start on that kernels may read ahead. */
+const AHEAD = 336;
+
+const COLUMN_PLANS: ColumnPlan[] = [columnsLowered, columnsByHand];
+const LISTED = ["near", "indptr", "indices", "data"];
+const WALK_VIEWS = viewsOf("y", "bias", "work", ...LISTED, "columns", "records", "plan");
+
+const asFloats = (words: Uint32Array): Float32Array => new Float32Array(words.buffer, words.byteOffset, words.length);
+
+interface WalkCall {
+  label: string;
+  plan: ColumnPlan;
+  flags: number;
+  view: View;
+}
+
+/** Runs a product with sparse activations and compares it with the oracle. */
+function checkWalk(bed: Bed, kernel: Kernel, o: Walk, { label: of, plan, flags, view }: WalkCall): Float32Array {
+  const { m, outputs } = o;
+  const pitch = m + bed.pick([0, 1, 4]);
+  const places = grid([outputs, pitch], [m, 1]);
+  const y0 = flags & ACCUMULATE ? values(places.length, 0, bed.rnd) : undefined;
+  const bias = flags & BIAS ? values(m, 0, bed.rnd) : undefined;
+  const [lo, hi] = flags & CLAMP ? [-1, 1.5] : [-Infinity, Infinity];
+  const lists = { near: asFloats(o.near), indptr: asFloats(o.indptr), indices: asFloats(o.indices), data: o.data };
+  const label = `${plan.name} ${of}, flags ${flags}, view ${JSON.stringify(view)}`;
+  const actual = bed.perform({
+    label,
+    view,
+    slack: { y: 12, bias: 12, columns: kernel.format === "dense" ? 0 : AHEAD },
+    inputs: bias ? { ...lists, bias } : lists,
+    y: endOf(places),
+    places,
+    // The dense kernel's columns are whole vectors; the others work in whole blocks of 8, and a vector more.
+    work: kernel.format === "dense" ? columnRows(o) : Math.ceil(m / 8) * 8 + 4,
+    prepare(at) {
+      if (y0) places.forEach((place, i) => (bed.memory.f32[at.y / 4 + place] = y0[i]));
+      const from = [plan(bed, kernel, o), outputs, ...LISTED.map((name) => at[name])];
+      // Without the flag the limits are such that using them would show.
+      const limits = flags & CLAMP ? [lo, hi] : [1e9, 1e9];
+      return () => bed.kernels[kernel.name](...from, at.work, at.y, pitch * 4, at.bias ?? NOWHERE, flags, ...limits);
+    },
+  });
+  close(actual, walkOracle(o, { y0, bias, lo, hi }), label);
+  return actual;
+}
+
+/** Products with sparse activations, for each format; `groups` where its stream knows them. */
+function walks(groups: readonly number[]): Testers {
+  const check = (bed: Bed, kernel: Kernel, sizes: WalkSizes, open: Partial<WalkCall> = {}) => {
+    const drawn = { plan: bed.pick(COLUMN_PLANS), flags: bed.pick(FLAGS), view: bed.pick(WALK_VIEWS) };
+    checkWalk(bed, kernel, walkOf(bed, kernel, sizes), { ...drawn, ...open, label: JSON.stringify(sizes) });
+  };
+  return {
+    "outputs around a vector and a block, inputs of all counts, from dense to empty"(bed, kernel) {
+      for (const m of union(around(4), around(8), range(18), [31, 33])) {
+        for (const channels of range(10)) {
+          for (const zeros of ZEROS) check(bed, kernel, { m, channels, zeros, outputs: bed.pick(range(4)) });
+        }
+      }
+    },
+    "every flag and view, none to three outputs"(bed, kernel) {
+      for (const outputs of range(4)) {
+        for (const flags of FLAGS) {
+          for (const view of WALK_VIEWS) {
+            for (const plan of COLUMN_PLANS) {
+              const m = ragged(bed, bed.pick([1, 2, 5]), Math.max(4, kernel.block[0]));
+              check(bed, kernel, { m, channels: 13, zeros: 0.5, outputs, taps: 2 }, { plan, flags, view });
+            }
+          }
+        }
+      }
+    },
+    "columns of 0 to 9 blocks, lists of 0 to 9 elements"(bed, kernel) {
+      for (const count of range(10)) {
+        for (const channels of range(10)) {
+          for (const plan of COLUMN_PLANS) {
+            const m = ragged(bed, 10, kernel.block[0]);
+            check(bed, kernel, { m, channels, counts: new Array(channels).fill(count), density: 1 }, { plan });
+            const counts = range(channels).map((c) => (c + count) % 4);
+            check(bed, kernel, { m, channels, counts, density: 1, outputs: 2 }, { plan });
+          }
+        }
+      }
+    },
+    "taps and groups"(bed, kernel) {
+      for (const taps of [0, 1, 2, 9]) {
+        for (const group of groups) {
+          for (const channels of [0, 1, 2, 7]) {
+            for (const perGroup of [1, 2, 3]) {
+              // The engine lowers no weight without taps.
+              for (const plan of taps ? COLUMN_PLANS : [columnsByHand]) {
+                // A block lies in one group.
+                const m = group * perGroup * kernel.block[0];
+                const zeros = bed.pick(ZEROS);
+                check(bed, kernel, { m, channels, taps, groups: group, zeros, outputs: bed.pick([1, 2, 5]) }, { plan });
+              }
+            }
+          }
+        }
+      }
+    },
+    "no input row under any tap"(bed, kernel) {
+      for (const flags of FLAGS.filter((f) => f & (ACCUMULATE | BIAS))) {
+        for (const plan of COLUMN_PLANS) {
+          const o = walkOf(bed, kernel, { m: 13, channels: 5, taps: 3, outputs: 2 });
+          o.near.fill(NO_ROW);
+          checkWalk(bed, kernel, o, { label: "nowhere", plan, flags, view: bed.pick(WALK_VIEWS) });
+        }
+      }
+    },
+    "NaN and infinities reach y through stored weights only"(bed, kernel) {
+      for (const value of [NaN, Infinity, -Infinity]) {
+        for (const flags of FLAGS) {
+          for (const plan of COLUMN_PLANS) {
+            for (const channel of range(9)) {
+              // Columns of 0 to 8 blocks, of 9; every input is active.
+              const m = ragged(bed, 9, kernel.block[0]);
+              const o = walkOf(bed, kernel, { m, channels: 9, counts: range(9), density: 1, outputs: 2 });
+              for (let e = o.indptr[0]; e < o.data.length; e++) if (o.indices[e] === channel) o.data[e] = value;
+              const call = { label: `${value} in ${channel}`, plan, flags, view: bed.pick(WALK_VIEWS) };
+              const y = checkWalk(bed, kernel, o, call);
+              const readers = range(m).filter((row) => o.stored[row * 9 + channel]);
+              const met = [...readers, ...readers].map((row) => o.w[row * 9 + channel]);
+              reaches(y, value, flags, met);
+            }
+          }
+        }
+      }
+    },
+    "columns of every format that it accepts"(bed, kernel) {
+      let accepted = 0;
+      for (const format of FORMATS) {
+        for (const zeros of ZEROS) {
+          const [r, c] = blockOf(format);
+          const limit: Limit | undefined =
+            typeof format !== "string" && format.kind === "nm" ? [format.n, format.m] : undefined;
+          const kind = typeof format === "string" ? format : format.kind;
+          const group = limit ? limit[1] : 0;
+          if (!kernel.accepts({ kind, block: [r, c], group, rowsPerGroup: 0, dense: format === "dense" })) continue;
+          accepted++;
+          const [m, k] = [bed.pick(range(40)), bed.pick(range(40))];
+          const width = Math.ceil(k / c);
+          const counts = range(Math.ceil(m / r)).map(() => range(width).filter(() => bed.rnd() >= zeros).length);
+          const w = weights(m, k, [r, c], occupied(counts, width, bed.rnd, limit), bed.rnd);
+          const o = walkOf(bed, kernel, { m, channels: k, w, outputs: 2 });
+          o.stored.fill(1);
+          const plan: ColumnPlan = (_, { block: [rows, cols] }) => {
+            if (kernel.format === "dense") return columnsLowered(bed, kernel, o);
+            const packed = packAs(format, w, m, k);
+            if (packed.kind === "dense") throw new Error("a dense matrix has no blocks");
+            const blocks = splitBlocks(toBlocks(packed), rows, cols);
+            return lowerColumns(bed.memory, blocks, 1, 1).passes[0].plan;
+          };
+          const label = `${JSON.stringify(format)} ${m} × ${k}`;
+          checkWalk(bed, kernel, o, { label, plan, flags: bed.pick(FLAGS), view: bed.pick(WALK_VIEWS) });
+        }
+      }
+      assert.ok(accepted > 0, "accepted nothing");
+    },
+  };
+}
+
 // ----------------------------------------------------------------------------------------------------- differential fuzzing
 
 /** Every kind of format, and all blocks. */
@@ -1150,7 +1500,8 @@ function fuzzAll(bed: Bed): void {
         transposed: fc.constant(transposed),
         rows: size,
         cols: size,
-        zeros: fc.constantFrom(...ZEROS),
+        // Dense ones more often, or the few large matrices may all be empty.
+        zeros: fc.constantFrom(...ZEROS, 0, 0, 0.5),
         groups: fc.constantFrom(1, 2, 3),
         taps: fc.constantFrom([0], [0, 5], [7, 0, 2]),
         strips: fc.constantFrom(1, 1, 2),
@@ -1299,6 +1650,105 @@ const pad: Testers = {
         }
       }
     }
+  },
+};
+
+/** indptr, indices and values as one list of bits, as a kernel's results come. */
+function listBits(x: Float32Array, rows: number, cols: number, kept: (i: number) => boolean): Float32Array {
+  const words = new Uint32Array(x.buffer, x.byteOffset, x.length);
+  const [indptr, indices, data]: number[][] = [[0], [], []];
+  for (let row = 0, i = 0; row < rows; row++) {
+    for (let c = 0; c < cols; c++, i++) {
+      if (!kept(i)) continue;
+      indices.push(c);
+      data.push(words[i]);
+    }
+    indptr.push(indices.length);
+  }
+  return asFloats(Uint32Array.from([...indptr, ...indices, ...data]));
+}
+
+const toLists: Testers = {
+  "rows and columns of all counts, thresholds, NaN and zeros of both signs"(bed, kernel) {
+    for (const rows of range(5)) {
+      for (const cols of [...range(14), 16, 17]) {
+        for (const threshold of [0, 0.5, 1e-40, Infinity]) {
+          for (const zeros of [0, 0.5, 0.9, 1]) {
+            const x = Float32Array.from(wild(rows * cols, 1, bed), (v) =>
+              bed.rnd() < zeros ? bed.pick([0, -0, threshold, -threshold]) : v,
+            );
+            const expected = listBits(x, rows, cols, (i) => !(Math.abs(x[i]) <= Math.fround(threshold)));
+            const label = `${rows} × ${cols}, threshold ${threshold}, zeros ${zeros}`;
+            const actual = bed.perform({
+              label,
+              view: bed.pick(viewsOf("x", "y", "indices", "values")),
+              slack: { x: 12 },
+              inputs: { x },
+              y: rows + 1,
+              places: grid([rows + 1, 1]),
+              lists: (expected.length - rows - 1) / 2,
+              prepare: (at) => () => bed.kernels[kernel.name](at.x, rows, cols, threshold, at.y, at.indices, at.values),
+            });
+            sameBits(actual, expected, label);
+          }
+        }
+      }
+    }
+  },
+};
+
+const fromLists: Testers = {
+  "rows and columns of all counts, from empty to full, any bits"(bed, kernel) {
+    for (const rows of range(5)) {
+      for (const cols of [...range(10), 16, 17]) {
+        for (const zeros of ZEROS) {
+          for (const before of [0, 3]) {
+            const y = anyBits(rows * cols, bed.rnd);
+            const words = new Uint32Array(y.buffer);
+            const [indptr, indices, data]: number[][] = [
+              [before],
+              new Array(before).fill(0),
+              new Array(before).fill(1),
+            ];
+            for (let i = 0; i < words.length; i++) {
+              if (bed.rnd() < zeros) words[i] = 0;
+              else {
+                indices.push(i % cols);
+                data.push(words[i]);
+              }
+              if (i % cols === cols - 1) indptr.push(indices.length);
+            }
+            while (indptr.length <= rows) indptr.push(before);
+            const [p, i, d] = [indptr, indices, data].map((list) => asFloats(Uint32Array.from(list)));
+            const label = `${rows} × ${cols}, zeros ${zeros}, from ${before}`;
+            const actual = bed.perform({
+              label,
+              view: bed.pick(viewsOf("y", "indptr", "indices", "values")),
+              inputs: { indptr: p, indices: i, values: d },
+              y: rows * cols,
+              places: grid([rows * cols, 1]),
+              prepare: (at) => () => bed.kernels[kernel.name](rows, cols, at.indptr, at.indices, at.values, at.y),
+            });
+            sameBits(actual, y, label);
+          }
+        }
+      }
+    }
+    // Mostly zeros are what this kernel is for; a full matrix more makes the comparison one to trust.
+    const y = values(9999, 0, bed.rnd);
+    const list = { indptr: [0, 9999], indices: range(9999) };
+    const actual = bed.perform({
+      label: "one full row",
+      inputs: {
+        indptr: asFloats(Uint32Array.from(list.indptr)),
+        indices: asFloats(Uint32Array.from(list.indices)),
+        values: y,
+      },
+      y: 9999,
+      places: grid([9999, 1]),
+      prepare: (at) => () => bed.kernels[kernel.name](1, 9999, at.indptr, at.indices, at.values, at.y),
+    });
+    sameBits(actual, y, "one full row");
   },
 };
 
@@ -1471,6 +1921,158 @@ const softmax: Testers = {
   },
 };
 
+/** Sizes of f32_k_winners. */
+interface WinnersSizes {
+  scopes: number;
+  scopeRows: number;
+  cols: number;
+  k: number;
+  relu?: boolean;
+  exact?: boolean;
+}
+
+/** Whether a ranks before b: NaN comes last, behind −Infinity. */
+const ranksAbove = (a: number, b: number): boolean => a > b || (Number.isNaN(b) && !Number.isNaN(a));
+
+/** The positions that win in one scope, by sorting it. */
+function winnersOf(ranked: Float32Array, k: number, relu: boolean, exact: boolean): Set<number> {
+  const order = range(ranked.length).sort((i, j) => {
+    const [a, b] = [ranked[i], ranked[j]];
+    return ranksAbove(a, b) ? -1 : ranksAbove(b, a) ? 1 : i - j;
+  });
+  let n = Math.min(k, order.length);
+  if (!exact && n > 0) while (n < order.length && !ranksAbove(ranked[order[n - 1]], ranked[order[n]])) n++;
+  return new Set(order.slice(0, n).filter((i) => !relu || ranked[i] > 0));
+}
+
+function checkWinners(
+  bed: Bed,
+  kernel: Kernel,
+  o: WinnersSizes,
+  x: Float32Array,
+  kind: string,
+  factors?: Float32Array,
+) {
+  const { scopes, scopeRows, cols, k, relu = false, exact = false } = o;
+  const n = scopeRows * cols;
+  const rows = scopes * scopeRows;
+  const ranked = factors ? x.map((v, i) => v * factors[i % cols]) : x;
+  const won = range(scopes).map((s) => winnersOf(ranked.subarray(s * n, (s + 1) * n), k, relu, exact));
+  const expected = listBits(x, rows, cols, (i) => won[Math.floor(i / n)].has(i % n));
+  const view = bed.pick(viewsOf("x", "factors", "y", "indices", "values", "work"));
+  const label = `${kind} ${JSON.stringify(o)}, factors ${!!factors}, view ${JSON.stringify(view)}`;
+  const actual = bed.perform({
+    label,
+    view,
+    slack: { x: 12, factors: 12 },
+    inputs: factors ? { x, factors } : { x },
+    y: rows + 1,
+    places: grid([rows + 1, 1]),
+    lists: (expected.length - rows - 1) / 2,
+    work: 2 * (n + 4) + 2048,
+    prepare: (at) => {
+      const flags = (relu ? 1 : 0) | (exact ? 2 : 0);
+      const to = [at.work, at.y, at.indices, at.values];
+      return () => bed.kernels[kernel.name](at.x, rows, cols, scopeRows, k, at.factors ?? 0, flags, ...to);
+    },
+  });
+  sameBits(actual, expected, label);
+}
+
+/** What a scope may hold, by name. Those of one bin share their upper 11 bits. */
+const RANKED: Record<string, (bed: Bed) => number> = {
+  any: ({ rnd }) => rnd() * 2 - 1,
+  wide: (bed) => (bed.rnd() * 2 - 1) * 2 ** bed.pick([-140, -60, 0, 60, 127]),
+  "ties, zeros of both signs": (bed) => bed.pick([-1, -0, 0, 0.5, 0.5, 2]),
+  "mostly zeros": (bed) => (bed.rnd() < 0.9 ? bed.pick([0, -0]) : bed.rnd() - 0.5),
+  "all equal": () => 0.75,
+  "all −0": () => -0,
+  "all NaN": () => NaN,
+  "all Infinity": () => Infinity,
+  "all −Infinity": () => -Infinity,
+  "all negative": ({ rnd }) => -rnd() - 0.01,
+  special: (bed) => bed.pick([...SPECIAL, NaN, NaN, Infinity, -Infinity]),
+  "half NaN": (bed) => (bed.rnd() < 0.5 ? NaN : bed.rnd() - 0.5),
+  denormals: (bed) => Math.floor(bed.rnd() * 64 - 32) * 1e-45,
+  "one bin": ({ rnd }) => 1 + rnd() * 0.249,
+  "one negative bin": ({ rnd }) => -1 - rnd() * 0.249,
+  "neighbours in one bin": (bed) => 1 + bed.pick(range(20)) * 2 ** -23,
+  "one outlier above a bin": (bed) => (bed.rnd() < 0.01 ? 1e30 : 1 + bed.rnd() * 0.249),
+};
+
+/** Gives NaNs any bits: of either sign, signalling ones too. */
+const anyNaNs = (x: Float32Array, rnd: () => number): Float32Array => {
+  const words = new Uint32Array(x.buffer, x.byteOffset, x.length);
+  for (let i = 0; i < x.length; i++) {
+    if (Number.isNaN(x[i])) words[i] = (rnd() < 0.5 ? 0x80000000 : 0) + 0x7f800001 + Math.floor(rnd() * 0x7ffffe);
+  }
+  return x;
+};
+
+/** Every k that is special for n, and one that is not. */
+const ksOf = (n: number, bed: Bed): number[] =>
+  union([0, 1, 2, n >> 1, n - 1, n, n + 1, Math.floor(bed.rnd() * n)]).filter((k) => k >= 0);
+
+const winners: Testers = {
+  ...Object.fromEntries(
+    Object.entries(RANKED).map(([kind, draw]): [string, Tester] => [
+      `scopes of ${kind}`,
+      (bed, kernel) => {
+        const check = (scopeRows: number, cols: number, ks: number[]) => {
+          for (const k of ks) {
+            const o = { scopes: bed.pick([1, 1, 2, 3]), scopeRows, cols, k };
+            const x = Float32Array.from({ length: o.scopes * scopeRows * cols }, () => draw(bed));
+            const factors = Float32Array.from({ length: cols }, () => Math.exp(bed.rnd() * 4 - 2));
+            anyNaNs(x, bed.rnd);
+            for (const [relu, exact] of pairs(2)) {
+              const modes = { ...o, relu: !!relu, exact: !!exact };
+              checkWinners(bed, kernel, modes, x, kind, bed.pick([undefined, undefined, factors]));
+            }
+          }
+        };
+        for (const cols of [1, 2, 3, 4, 5, 7, 8, 13, 64]) {
+          for (const scopeRows of [1, 2, 3]) check(scopeRows, cols, ksOf(cols * scopeRows, bed));
+        }
+        // Around 512 candidates, where the histogram begins.
+        for (const cols of [509, 511, 512, 513, 515, 1600]) {
+          check(1, cols, [1, Math.floor(bed.rnd() * cols), bed.pick([0, cols >> 1, cols - 1, cols, cols + 1])]);
+        }
+        for (const [scopeRows, cols] of [
+          [5, 103],
+          [128, 4],
+          [171, 3],
+          [600, 1],
+        ]) {
+          check(scopeRows, cols, [1, Math.floor(bed.rnd() * cols * scopeRows)]);
+        }
+        // What the rest of a title's runs may lack: results that are not zero.
+        const full = Float32Array.from({ length: 8192 }, (_, i) => i + 1);
+        checkWinners(bed, kernel, { scopes: 1, scopeRows: 1, cols: 8192, k: 8192 }, full, "ascending");
+      },
+    ]),
+  ),
+  "no scopes, no columns"(bed, kernel) {
+    for (const k of [0, 1]) {
+      for (const cols of [0, 5]) {
+        checkWinners(bed, kernel, { scopes: cols ? 0 : 3, scopeRows: 2, cols, k }, new Float32Array(0), "nothing");
+      }
+    }
+    checkWinners(bed, kernel, { scopes: 1, scopeRows: 1, cols: 9, k: 9 }, values(9, 0, bed.rnd), "nine");
+  },
+  "factors that make zeros, infinities and NaN"(bed, kernel) {
+    for (const cols of [5, 8, 600]) {
+      for (const k of ksOf(cols, bed)) {
+        for (const [relu, exact] of pairs(2)) {
+          const x = Float32Array.from({ length: 2 * cols }, () => bed.pick([1, -1, 0, 3e38, -3e38, Infinity, 1e-45]));
+          const factors = Float32Array.from({ length: cols }, () => bed.pick([0, 0.1, 1, 10, Infinity]));
+          const o = { scopes: 2, scopeRows: 1, cols, k, relu: !!relu, exact: !!exact };
+          checkWinners(bed, kernel, o, x, "factors", factors);
+        }
+      }
+    }
+  },
+};
+
 // --------------------------------------------------------------------------------------------------------------- pooling
 
 interface PoolSizes {
@@ -1536,15 +2138,15 @@ function checkPool(bed: Bed, kernel: Kernel, o: PoolSizes, most: boolean, spoil?
   const label = JSON.stringify(o);
   const actual = bed.perform({
     label,
-    view: bed.pick(viewsOf("x", "y", "line")),
+    view: bed.pick(viewsOf("x", "y", "work")),
     slack: { x: TAIL },
     inputs: { x },
     y: size,
     places: grid([size, 1]),
-    line: (w + left + right) * inner + 16,
+    work: (w + left + right) * inner + 16,
     prepare: (at) => () => {
       const sizes = [planes, inner, h, w, kh, kw, sh, sw, top, left, right, oh, ow];
-      bed.kernels[kernel.name](...sizes, ...(most ? [] : [Number(o.countPad)]), at.line, at.x, at.y);
+      bed.kernels[kernel.name](...sizes, ...(most ? [] : [Number(o.countPad)]), at.work, at.x, at.y);
     },
   });
   close(actual, poolOracle(x, o, most), label);
@@ -1669,15 +2271,21 @@ const TESTERS: Record<string, Testers> = {
   "spmv/block": { ...products(BLOCK_VECTOR), ...vectorPasses(BLOCK_VECTOR) },
   "spmv/nm": Object.assign({}, ...LIMITED.map((limit) => titled(limit.join(":"), products(nmVector(limit))))),
   "spmv/dense": products(DENSE_VECTOR),
+  "spmspv/csr": walks([1, 2, 3]),
+  "spmspv/block": walks([1, 2, 3]),
+  "spmspv/dense": walks([1]),
   "depthwise/dense": depthwise,
   f32_transpose: transpose,
   f32_pad: pad,
   f32_copy: copy,
+  f32_to_lists: toLists,
+  f32_from_lists: fromLists,
   f32_binary: binary,
   f32_clamp: clamp,
   f32_sigmoid: curve((x) => 1 / (1 + Math.exp(-x))),
   f32_tanh: tanh,
   f32_softmax: softmax,
+  f32_k_winners: winners,
   f32_max_pool: pool(true),
   f32_avg_pool: pool(false),
   f32_global_avg_planes: meanOfPlanes,

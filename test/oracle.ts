@@ -282,6 +282,11 @@ export const builds: Build[] = (["simd128", "relaxed"] as const).filter((build) 
   return false;
 });
 
+/** The manifest's kernels that multiply a weight by dense activations. */
+export const PRODUCTS: readonly Kernel[] = KERNELS.filter(
+  ({ op }) => op === "spmm" || op === "spmv" || op === "depthwise",
+);
+
 /** Constants for the choice of kernels, the same for both builds: of each kernel [ns an entry, ns a row], of all else nothing. */
 export function costsWith(cost: (kernel: Kernel) => readonly [entry: number, row: number]): Costs {
   const kernels = Object.fromEntries(KERNELS.filter((k) => k.format).map((k) => [k.name, cost(k)]));

@@ -25,12 +25,12 @@ function inFolder(parent: string, run: (folder: string) => void): void {
   }
 }
 
-test("both Wasm builds are at most 64 KiB, the ESM bundle with both at most 56 KiB gzipped", () => {
+test("both Wasm builds are at most 64 KiB, the ESM bundle with both at most 60 KiB gzipped", () => {
   const wasm = statSync(join(root, "dist/simd128.wasm")).size + statSync(join(root, "dist/relaxed.wasm")).size;
   const bundle = gzipSync(readFileSync(join(root, "dist/index.js")), { level: 9 }).length;
   assert.ok(wasm <= 64 * 1024, `Wasm builds are ${wasm} bytes`);
   assert.ok(wasm > 1024);
-  assert.ok(bundle <= 56 * 1024, `ESM bundle is ${bundle} bytes gzipped`);
+  assert.ok(bundle <= 60 * 1024, `ESM bundle is ${bundle} bytes gzipped`);
 });
 
 test("there are no run-time dependencies", () => {

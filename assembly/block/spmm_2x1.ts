@@ -159,20 +159,6 @@ export function f32_block_spmm_2x1_16(
   Tile.two(4, plan, strips, x, y, yStride, bias, flags, lo, hi);
 }
 
-export function f32_block_spmm_2x1_8(
-  plan: usize,
-  strips: i32,
-  x: usize,
-  y: usize,
-  yStride: usize,
-  bias: usize,
-  flags: i32,
-  lo: f32,
-  hi: f32,
-): void {
-  Tile.two(2, plan, strips, x, y, yStride, bias, flags, lo, hi);
-}
-
 export function f32_block_spmm_2x1_4(
   plan: usize,
   strips: i32,

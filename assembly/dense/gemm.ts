@@ -1,7 +1,8 @@
 // Y[m, tile] = W · X for dense weights, one strip of `tile` columns after another: the honest baseline of every sparse kernel.
 //
 //   plan     u32 m, u32 w, u32 taps, u32 tapCount, u32 channels, u32 channelStride
-//   w        blocks of R rows interleaved, [tapCount × channels][R]; the last m % R rows as blocks of 4, 2, 1
+//   w        blocks of R rows interleaved, [tapCount × channels][R]; the last m % R rows as blocks of 2, zeros for a row that
+//            is not there
 //   taps     u32 byte offset within x of each kernel position (one, zero, for a plain matrix)
 //   x        row (tap, channel) at taps[tap] + channel · channelStride, `tile` floats
 //   y        rows `yStride` bytes apart; bias  f32 by row
@@ -22,7 +23,7 @@ class Block {
     v128.store(out, a);
   }
 
-  /** R rows from `row`, over all strips of C·4 columns; R in 1, 2, 4, 6 and C in 1, 2. */
+  /** R rows from `row`, over all strips of C·4 columns; R in 2, 4, 6 and C in 1, 2. */
   @inline static rows(
     R: i32,
     C: i32,
@@ -66,11 +67,9 @@ class Block {
           let s = v128.load32_splat(wp);
           a0 = Simd.madd(u, s, a0);
           if (C > 1) a1 = Simd.madd(v, s, a1);
-          if (R > 1) {
-            s = v128.load32_splat(wp, 4);
-            b0 = Simd.madd(u, s, b0);
-            if (C > 1) b1 = Simd.madd(v, s, b1);
-          }
+          s = v128.load32_splat(wp, 4);
+          b0 = Simd.madd(u, s, b0);
+          if (C > 1) b1 = Simd.madd(v, s, b1);
           if (R > 2) {
             s = v128.load32_splat(wp, 8);
             c0 = Simd.madd(u, s, c0);
@@ -92,13 +91,14 @@ class Block {
         }
       }
       let o = out;
-      Block.finish(o, row, bias, a0, flags, lo, hi);
-      if (C > 1) Block.finish(o + 16, row, bias, a1, flags, lo, hi);
-      if (R > 1) {
+      // Only a pair may lack its second row.
+      if (R > 2 || row + 1 < <i32>load<u32>(plan)) {
         o += yStride;
         Block.finish(o, row + 1, bias, b0, flags, lo, hi);
         if (C > 1) Block.finish(o + 16, row + 1, bias, b1, flags, lo, hi);
       }
+      Block.finish(out, row, bias, a0, flags, lo, hi);
+      if (C > 1) Block.finish(out + 16, row, bias, a1, flags, lo, hi);
       if (R > 2) {
         o += yStride;
         Block.finish(o, row + 2, bias, c0, flags, lo, hi);
@@ -140,17 +140,10 @@ class Block {
       Block.rows(Block.Rows, C, plan, row, w, strips, x, y, yStride, bias, flags, lo, hi);
       w += rowBytes * Block.Rows;
     }
-    if (Block.Rows > 4 && row + 4 <= m) {
-      Block.rows(4, C, plan, row, w, strips, x, y, yStride, bias, flags, lo, hi);
-      w += rowBytes << 2;
-      row += 4;
-    }
-    if (row + 2 <= m) {
+    for (; row < m; row += 2) {
       Block.rows(2, C, plan, row, w, strips, x, y, yStride, bias, flags, lo, hi);
       w += rowBytes << 1;
-      row += 2;
     }
-    if (row < m) Block.rows(1, C, plan, row, w, strips, x, y, yStride, bias, flags, lo, hi);
   }
 }
 

@@ -15,9 +15,7 @@ import { Flag, Simd } from "../simd";
 class Lanes {
   /** s with its lanes as the table's entry says. */
   @inline static pick(s: v128, table: usize, id: usize): v128 {
-    const swizzle = v128.load(table + id);
-    if (ASC_FEATURE_RELAXED_SIMD) return i8x16.relaxed_swizzle(s, swizzle);
-    return i8x16.swizzle(s, swizzle);
+    return Simd.swizzle(s, v128.load(table + id));
   }
 
   @inline static finish(sum: v128, y: usize, bias: usize, left: i32, flags: i32, lo: f32, hi: f32): void {

@@ -5,7 +5,7 @@
 // Weights are constant and uploaded once; inputs and results stay in each library's memory. Outputs are compared before a
 // time counts. A ratio is the best peer's time over ours, both minima of this run (the one in brackets: both medians); where a
 // work has a target, "at least" gives it, with hit or miss by the minima. A chain's time is that of one of its layers: the
-// difference of two depths over the layers between them.
+// difference of two depths over the layers between them. Selections, which no peer has, are in µs, with the most they may take.
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { cpus } from "node:os";
@@ -57,14 +57,21 @@ function compare(title, actual, expected) {
   if (expected.every((v) => v === expected[0])) throw new Error(`${title}: all results are ${expected[0]}`);
 }
 
-/** Each library's builds of a work (one, or one for each depth of a chain), checked against the first library's. */
+/** Who can do a work. */
+function able(work) {
+  if (work.depths) return libraries.flatMap(({ chains = [] }) => chains);
+  return work.scope ? libraries.slice(0, 1) : libraries;
+}
+
+/** Each library's builds of a work (one, or one for each depth of a chain), checked against the first library's or what is expected. */
 async function build(work) {
   const given = draw(work);
   const entries = [];
-  for (const { name, build } of work.depths ? libraries.flatMap(({ chains = [] }) => chains) : libraries) {
+  for (const { name, build } of able(work)) {
     const builds = [];
     for (const depth of work.depths ?? [1]) {
       const built = await build(given, depth);
+      if (given.expected) compare(`${work.title}: ${name}`, await built.result(), given.expected);
       if (entries.length) {
         compare(`${work.title}: ${name}`, await built.result(), await entries[0].builds[builds.length].result());
       }
@@ -79,7 +86,7 @@ console.log(
   `${cpus()[0].model}, Node ${process.version}, skipzeros ${engine.simd}, one thread, ${ROUNDS} rounds; ms min (median)`,
 );
 for (const work of WORKS) {
-  const { title, depths, least } = work;
+  const { title, depths, least, most } = work;
   if (!title.includes(filter)) continue;
   const entries = await build(work);
   const all = entries.flatMap(({ builds }) => builds);
@@ -98,8 +105,9 @@ for (const work of WORKS) {
     return { name, min: at(0), median: at(ROUNDS >> 1) };
   });
   const [ours, ...peers] = results;
-  const text = results.map((e) => `${e.name.split(" ")[0]} ${e.min.toFixed(4)} (${e.median.toFixed(4)})`);
-  let verdict = "";
+  const figure = (ms) => (most ? `${(ms * 1000).toFixed(2)} µs` : ms.toFixed(4));
+  const text = results.map((e) => `${e.name.split(" ")[0]} ${figure(e.min)} (${figure(e.median)})`);
+  let verdict = most ? ` | at most ${most} µs: ${ours.min * 1000 <= most ? "hit" : "miss"}` : "";
   if (peers.length) {
     const best = peers.reduce((a, b) => (b.min < a.min ? b : a));
     const ratio = best.min / ours.min;

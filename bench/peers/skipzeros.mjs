@@ -1,4 +1,5 @@
-// skipzeros itself, in the peers' form: weights packed once, inputs and results in the engine's memory.
+// skipzeros itself, in the peers' form: weights packed once, inputs and results in the engine's memory, inputs of which most are
+// zero as lists.
 
 /** [outer][pixels][inner] → [outer][inner][pixels]. */
 function turn(a, outer, pixels, inner) {
@@ -14,10 +15,20 @@ export function skipzeros(engine) {
     for (const owner of owners) owner.dispose();
   };
 
-  function build({ x, xShape, w, wShape, conv, format }) {
+  /** An input in the engine: as it is, or as lists of what is not zero. */
+  function given(x, shape, sparse) {
+    const tensor = engine.tensor(x, shape);
+    if (!sparse) return tensor;
+    const lists = engine.toSparse(tensor);
+    tensor.dispose();
+    return lists;
+  }
+
+  function build({ x, xShape, yShape, w, wShape, conv, format, sparse, winners }) {
+    if (winners) return buildWinners(x, xShape, winners);
     if (!conv) {
       const packed = engine.pack(w, wShape, { format });
-      const input = engine.tensor(x, xShape);
+      const input = given(x, xShape, sparse);
       const out = engine.linear(input, packed);
       return {
         run: () => void engine.linear(input, packed, { out }),
@@ -29,13 +40,33 @@ export function skipzeros(engine) {
     const [, size, , c] = xShape;
     const [m, kernel] = wShape;
     const packed = engine.pack(turn(w, m, kernel * kernel, c), [m, c, kernel, kernel], { format });
-    const input = engine.tensor(turn(x, 1, size * size, c), [1, c, size, size]);
+    const input = given(turn(x, 1, size * size, c), [1, c, size, size], sparse);
     const options = { padding: conv.same ? "same" : 0 };
     const out = engine.conv2d(input, packed, options);
     return {
       run: () => void engine.conv2d(input, packed, { ...options, out }),
-      result: () => turn(out.toArray(), 1, m, size * size),
+      result: () => turn(out.toArray(), 1, m, yShape[1] * yShape[2]),
       free: () => dispose([packed, input, out]),
+    };
+  }
+
+  /** Selections, the result's lists reused; images turned as above. */
+  function buildWinners(x, xShape, winners) {
+    const [, height, width, c] = xShape;
+    const image = xShape.length === 4;
+    const input = image
+      ? engine.tensor(turn(x, 1, height * width, c), [1, c, height, width])
+      : engine.tensor(x, xShape);
+    const out = engine.kWinners(input, winners);
+    return {
+      run: () => void engine.kWinners(input, { ...winners, out }),
+      result() {
+        const dense = out.toDense();
+        const y = dense.toArray();
+        dense.dispose();
+        return image ? turn(y, 1, c, height * width) : y;
+      },
+      free: () => dispose([input, out]),
     };
   }
 

@@ -1,23 +1,39 @@
 // What is multiplied: shapes, formats, and weights drawn in each format's own pattern.
 
-/** `least`: the ratio to the best peer that a work should reach. */
-const linear = (rows, k, m, zeros, format, least) => ({
+/**
+ * `least`: the ratio to the best peer that a work should reach. `active`: how many inputs of a row, or channels of a pixel, are
+ * not zero; ours are then a SparseTensor.
+ */
+const linear = (rows, k, m, zeros, format, least, active) => ({
   rows,
   k,
   m,
   zeros,
   format,
   least,
-  title: titled(`linear ${rows} × ${k} × ${m}`, format, zeros),
+  active,
+  title: titled(`linear ${rows} × ${k} × ${m}`, format, zeros, active && 1 - active / k),
 });
-const conv = (size, c, m, kernel, zeros, format) => ({
+const conv = (size, c, m, kernel, zeros, format, least, active) => ({
   size,
   c,
   m,
   kernel,
   zeros,
   format,
-  title: titled(`conv ${kernel}x${kernel}, ${size}², ${c}→${m}`, format, zeros),
+  least,
+  active,
+  valid: active !== undefined,
+  title: titled(`conv ${kernel}x${kernel}, ${size}², ${c}→${m}`, format, zeros, active && 1 - active / c),
+});
+/** What the peers lack: checked against sorting, and judged by its time. `scopes` groups of `n` candidates, `k` winners in each. */
+const winners = (scope, scopes, n, k, most) => ({
+  scope,
+  scopes,
+  n,
+  k,
+  most,
+  title: `kWinners, ${scope}, ${k} of ${n}${scopes > 1 ? ` × ${scopes}` : ""}`,
 });
 /** A 1x1 convolution inside a network: what a chain of the second depth takes more than one of the first, over the layers between. */
 const chain = (size, channels, zeros, format, least) => ({
@@ -30,17 +46,20 @@ const chain = (size, channels, zeros, format, least) => ({
   title: `${titled(`conv 1x1, ${size}², ${channels}→${channels}`, format, zeros)}, in a chain`,
 });
 
-function titled(name, format, zeros) {
+function titled(name, format, zeros, inactive) {
   const kinds = {
     block: ({ rows, cols }) => `block ${rows}x${cols}`,
     nm: ({ n, m }) => `${n}:${m}`,
     complementary: ({ overlay, blockRows }) => `complementary ${overlay}x${blockRows}`,
   };
-  return `${name}, ${kinds[format.kind]?.(format) ?? format}${zeros ? ` ${zeros * 100}%` : ""}`;
+  const inputs = inactive ? `, inputs ${Math.round(inactive * 100)}%` : "";
+  return `${name}, ${kinds[format.kind]?.(format) ?? format}${zeros ? ` ${zeros * 100}%` : ""}${inputs}`;
 }
 
 const BLOCK = { kind: "block", rows: 4, cols: 1 };
 const nm = (n, m) => ({ kind: "nm", n, m });
+/** 95% zeros: one of 20 rows, or blocks of rows, has a column. */
+const overlaid = (blockRows) => ({ kind: "complementary", overlay: 20, blockRows });
 
 export const WORKS = [
   linear(64, 512, 512, 0, "dense"),
@@ -65,7 +84,14 @@ export const WORKS = [
   linear(64, 768, 3072, 0, nm(2, 4), 1.8),
   linear(64, 768, 3072, 0, nm(1, 8), 6.5),
   linear(1, 2048, 2048, 0, nm(2, 4), 1.5),
-  linear(1, 1600, 1500, 0, { kind: "complementary", overlay: 20, blockRows: 4 }, 18),
+  linear(1, 1600, 1500, 0, overlaid(4), 18),
+  linear(1, 1600, 1500, 0, overlaid(4), 100, 160),
+  linear(1, 1600, 1500, 0, overlaid(1), 40, 160),
+  linear(1, 1024, 1024, 0, overlaid(4), 85, 102),
+  linear(1, 3072, 768, 0, "dense", 10, 184),
+  conv(12, 64, 64, 5, 0, overlaid(4), 15, 8),
+  winners("global", 1, 1600, 160, 3),
+  winners("local", 100, 64, 8, 15),
   chain(14, 512, 0.9, "csr", 1.4),
   chain(7, 1024, 0.9, "csr", 1.8),
 ];
@@ -89,6 +115,24 @@ function shuffled(n) {
     [order[i], order[j]] = [order[j], order[i]];
   }
   return order;
+}
+
+/** `active` of each `n` numbers at random places, the rest zeros. */
+function someOf(groups, n, active) {
+  const x = new Float32Array(groups * n);
+  for (let g = 0; g < groups; g++) for (const i of shuffled(n).subarray(0, active)) x[g * n + i] = random();
+  return x;
+}
+
+/** The k largest of each n and what equals them, by sorting. */
+function largest(x, n, k) {
+  const y = new Float32Array(x.length);
+  for (let start = 0; start < x.length; start += n) {
+    const scope = x.subarray(start, start + n);
+    const least = scope.toSorted()[n - k];
+    for (let i = 0; i < n; i++) if (scope[i] >= least) y[start + i] = scope[i];
+  }
+  return y;
 }
 
 function weights(format, zeros, rows, cols) {
@@ -134,7 +178,13 @@ function drawComplementary({ overlay, blockRows }, _, rows, cols) {
 }
 
 /** Input and weights of a work, channels last as the peers take them; a chain's are scaled so that some activations of every layer reach both ends of relu6. */
-export function draw({ rows, k, m, zeros, format, size, c, kernel, channels, depths }) {
+export function draw(work) {
+  const { rows, k, m, zeros, format, size, c, kernel, valid, active, channels, depths, scope, scopes, n } = work;
+  if (scope) {
+    const x = values(scopes * n);
+    const xShape = scope === "local" ? [1, 10, scopes / 10, n] : [scopes, n];
+    return { x, xShape, winners: { scope, k }, expected: largest(x, n, k) };
+  }
   if (depths) {
     const bias = () => values(channels, 0, 0.1);
     const scale = Math.sqrt(6 / (channels * (1 - zeros)));
@@ -150,15 +200,18 @@ export function draw({ rows, k, m, zeros, format, size, c, kernel, channels, dep
   }
   if (!kernel) {
     const w = weights(format, zeros, m, k);
-    return { x: values(rows * k), xShape: [rows, k], w, wShape: [m, k], yShape: [rows, m], format };
+    const x = active ? someOf(rows, k, active) : values(rows * k);
+    return { x, xShape: [rows, k], w, wShape: [m, k], yShape: [rows, m], format, sparse: active !== undefined };
   }
+  const out = valid ? size - kernel + 1 : size;
   return {
-    x: values(size * size * c),
+    x: active ? someOf(size * size, c, active) : values(size * size * c),
     xShape: [1, size, size, c],
     w: weights(format, zeros, m, kernel * kernel * c),
     wShape: [m, kernel, kernel, c],
-    yShape: [1, size, size, m],
-    conv: { same: kernel > 1 },
+    yShape: [1, out, out, m],
+    conv: { same: kernel > 1 && !valid },
     format,
+    sparse: active !== undefined,
   };
 }

@@ -21,7 +21,7 @@ export function lowerDense(memory: Memory, m: DenseMatrix, map: InputMap, blockR
   const taps = map.taps.length;
   const channels = m.cols / taps;
   const rows = m.rows / map.groups;
-  const group = align16(rows * m.cols * 4);
+  const group = align16((rows + 1) * m.cols * 4);
   const bytes = align16(taps * 4) + map.groups * (PLAN + group);
   return lower(memory, bytes, (ptr) => {
     const { u32, f32 } = memory;
@@ -34,8 +34,9 @@ export function lowerDense(memory: Memory, m: DenseMatrix, map: InputMap, blockR
       let w = (at + PLAN) / 4;
       for (let r = 0; r < rows; ) {
         const left = rows - r;
-        const high = left >= blockRows ? blockRows : left >= 4 ? 4 : left >= 2 ? 2 : 1;
-        for (let i = 0; i < high; i++) {
+        const high = left >= blockRows ? blockRows : 2;
+        if (left === 1) f32.fill(0, w, w + 2 * m.cols);
+        for (let i = 0; i < Math.min(high, left); i++) {
           const row = (g * rows + r + i) * m.cols;
           for (let t = 0, o = w + i; t < taps; t++) {
             for (let c = 0; c < channels; c++, o += high) f32[o] = m.data[row + c * taps + t];

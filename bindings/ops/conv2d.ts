@@ -295,7 +295,7 @@ export function planPointwise(engine: Engine, w: PackedWeight, n: number, force?
   return planConv(engine, w, image, win, 1, force);
 }
 
-function checked(x: Input, w: PackedWeight, o: Conv2dOptions) {
+export function checked(x: Input, w: PackedWeight, o: Conv2dOptions) {
   if (w.shape.length !== 4) fail("ERR_SHAPE", "w", "4 dimensions [out, in / groups, kh, kw]", w.shape);
   const image = images("x", x.shape, o.layout);
   const groups = o.groups === undefined ? 1 : integer("groups", o.groups, 1);

@@ -27,6 +27,8 @@ export interface ProductPlan {
   ways: Candidate[];
   macs: number;
   denseMacs: number;
+  /** What the input has to do with the choice. */
+  note?: string;
 }
 
 /** The part of a plan that depends on the number of rows only. */

@@ -25,7 +25,7 @@ export interface GlobalPoolOptions {
   out?: Tensor;
 }
 
-const KEYS = ["kernel", "stride", "padding", "layout", "out"] as const;
+export const POOL = ["kernel", "stride", "padding", "layout", "out"] as const;
 
 function pool2d(engine: Engine, kernel: "f32_max_pool" | "f32_avg_pool", xIn: unknown, o: AvgPoolOptions): Tensor {
   const x = input(engine, "x", xIn);
@@ -52,12 +52,12 @@ function pool2d(engine: Engine, kernel: "f32_max_pool" | "f32_avg_pool", xIn: un
 
 /** Largest pixel under each window; a NaN under it wins. */
 export function maxPool2d(engine: Engine, x: unknown, o: PoolOptions): Tensor {
-  return pool2d(engine, "f32_max_pool", x, options("options", o, KEYS));
+  return pool2d(engine, "f32_max_pool", x, options("options", o, POOL));
 }
 
 /** Mean of the pixels under each window. */
 export function avgPool2d(engine: Engine, x: unknown, o: AvgPoolOptions): Tensor {
-  const checked = options("options", o, [...KEYS, "countIncludePad"]);
+  const checked = options("options", o, [...POOL, "countIncludePad"]);
   const count: unknown = checked.countIncludePad;
   if (count !== undefined && typeof count !== "boolean") fail("ERR_TYPE", "countIncludePad", "a boolean", count);
   return pool2d(engine, "f32_avg_pool", x, checked);

@@ -43,7 +43,9 @@ export function popcount(word: number): number {
 }
 
 /** A bit for each two rows, set where one of them has it. */
-export function foldRows({ rows, cols, stride, words }: Bitmap): Bitmap {
+export function foldRows(map: Bitmap): Bitmap {
+  const { rows, cols, stride, words } = map;
+  if (rows < 2) return map;
   const out = emptyBitmap(Math.ceil(rows / 2), cols);
   for (let r = 0, at = 0; r < out.rows; r++) {
     let from = r * 2 * stride;
@@ -55,7 +57,9 @@ export function foldRows({ rows, cols, stride, words }: Bitmap): Bitmap {
 }
 
 /** A bit for each two columns, set where one of them has it. */
-export function foldColumns({ rows, cols, stride, words }: Bitmap): Bitmap {
+export function foldColumns(map: Bitmap): Bitmap {
+  const { rows, cols, stride, words } = map;
+  if (cols < 2) return map;
   const out = emptyBitmap(rows, Math.ceil(cols / 2));
   for (let r = 0, from = 0; r < rows; r++) {
     for (let w = 0; w < stride; w++) {

@@ -1,0 +1,193 @@
+// k-winners (k-WTA; Ahmad & Scheinkman 2019, nupic.torch): in each scope of a matrix x[rows][cols], one or more whole rows, the k
+// largest values pass. The result is a list for each row: indptr, ascending column numbers, values.
+//
+//   x        rows × cols floats
+//   factors  cols floats that the ranking multiplies x by (boosting), or 0 for none
+//   work     2 · (scopeRows · cols + 4) i32 and 2048 u32
+//   indptr   rows + 1 u32; indices  u32 and values  f32, rows · cols + 4 each
+//
+// Up to 12 bytes past the end of x and factors are read. Nothing is sorted: values become integers that order like them, a
+// histogram of their upper 11 bits finds the bin of the k-th largest, and what lies in it is halved until k of them are left.
+import { Lists } from "../layout/lists";
+
+/** The bits of `flags`. */
+class Mode {
+  /** Only positive values can win. */
+  static readonly Relu: i32 = 1;
+  /** Exactly k: among equals the first ones. Otherwise all that equal the k-th pass. */
+  static readonly Exact: i32 = 2;
+}
+
+/** The key of a NaN, below that of −Infinity. */
+const LEAST: i32 = i32.MIN_VALUE;
+const BINS: usize = 2048;
+const SHIFT: i32 = 21;
+/** Below so many, halving all of them is faster than the histogram. */
+const FEW: i32 = 512;
+
+class Keys {
+  /** Integers that order like the floats; −0 becomes 0, which it equals. */
+  @inline static of(x: v128): v128 {
+    const v = f32x4.add(x, f32x4.splat(0));
+    const k = v128.xor(v, v128.and(i32x4.shr_s(v, 31), i32x4.splat(0x7fffffff)));
+    return v128.bitselect(k, i32x4.splat(LEAST), f32x4.eq(v, v));
+  }
+
+  /** How many of n keys are at least t. Those behind the last, up to a whole vector, are LEAST, and t is not. */
+  @inline static atLeast(keys: usize, n: i32, t: i32): i32 {
+    const limit = i32x4.splat(t);
+    let sum = i32x4.splat(0);
+    for (const end = keys + ((<usize>n) << 2); keys < end; keys += 16) {
+      sum = i32x4.sub(sum, i32x4.ge_s(v128.load(keys), limit));
+    }
+    sum = i32x4.add(sum, v128.shuffle<i32>(sum, sum, 2, 3, 0, 1));
+    return i32x4.extract_lane(sum, 0) + i32x4.extract_lane(sum, 1);
+  }
+
+  /** The float of a key, and back. */
+  @inline static float(key: i32): f32 {
+    return reinterpret<f32>(key ^ ((key >> 31) & 0x7fffffff));
+  }
+
+  @inline static key(x: f32): i32 {
+    const bits = reinterpret<i32>(x);
+    return bits ^ ((bits >> 31) & 0x7fffffff);
+  }
+
+  /**
+   * The k-th largest of n keys, or any number that exactly k of them reach: at least k reach lo, fewer reach hi. Halving the
+   * floats' range takes about half as many counts as halving the integers', which lie densest around 0; those end it in any case.
+   */
+  static between(keys: usize, n: i32, k: i32, low: i32, high: i32): i32 {
+    let lo = low;
+    let hi = high;
+    for (let turn = 0; hi - 1 > lo; ++turn) {
+      let t = lo + <i32>(<u32>(hi - lo) >> 1);
+      if (turn < 16) {
+        const half = Keys.key(Keys.float(lo) * 0.5 + Keys.float(hi) * 0.5);
+        if (half > lo && half < hi) t = half;
+      }
+      const count = Keys.atLeast(keys, n, t);
+      if (count == k) return t;
+      // Without a branch: which way it goes is a coin's toss.
+      const up = (k - count) >> 31;
+      lo = (t & up) | (lo & ~up);
+      hi = (hi & up) | (t & ~up);
+    }
+    return lo;
+  }
+
+  /** As between, over all there is. */
+  static bracket(keys: usize, n: i32, k: i32): i32 {
+    let least = i32x4.splat(i32.MAX_VALUE);
+    let most = i32x4.splat(LEAST);
+    let p = keys;
+    for (const end = keys + ((<usize>(n & ~3)) << 2); p < end; p += 16) {
+      const v = v128.load(p);
+      least = i32x4.min_s(least, v);
+      most = i32x4.max_s(most, v);
+    }
+    // The last vector may hold what lies behind the keys, which is the least there is.
+    if (n & 3) {
+      least = i32x4.splat(LEAST);
+      most = i32x4.max_s(most, v128.load(p));
+    }
+    least = i32x4.min_s(least, v128.shuffle<i32>(least, least, 2, 3, 0, 1));
+    most = i32x4.max_s(most, v128.shuffle<i32>(most, most, 2, 3, 0, 1));
+    const lo = min(i32x4.extract_lane(least, 0), i32x4.extract_lane(least, 1));
+    const hi = max(i32x4.extract_lane(most, 0), i32x4.extract_lane(most, 1));
+    if (lo >= 0 || hi < 0) return Keys.between(keys, n, k, lo, hi + 1);
+    const positive = Keys.atLeast(keys, n, 0);
+    if (positive == k) return 0;
+    return positive > k ? Keys.between(keys, n, k, 0, hi + 1) : Keys.between(keys, n, k, lo, 0);
+  }
+
+  /** The k-th largest of n keys, 0 < k < n, or any number that exactly k of them reach. */
+  static kth(keys: usize, n: i32, k: i32, spare: usize, bins: usize): i32 {
+    if (n < FEW) return Keys.bracket(keys, n, k);
+    memory.fill(bins, 0, BINS << 2);
+    const end = keys + ((<usize>n) << 2);
+    for (let p = keys; p < end; p += 4) {
+      const bin = bins + ((<usize>((load<i32>(p) >> SHIFT) + 1024)) << 2);
+      store<u32>(bin, load<u32>(bin) + 1);
+    }
+    let bin = bins + (BINS << 2);
+    let left = k;
+    do {
+      bin -= 4;
+      left -= load<u32>(bin);
+    } while (left > 0);
+    left += load<u32>(bin);
+    const top = <i32>((bin - bins) >> 2) - 1024;
+    const wanted = i32x4.splat(top);
+    let found = spare;
+    for (let p = keys; p < end; p += 16) {
+      const v = v128.load(p);
+      found = Lists.keep(found, v, i32x4.bitmask(i32x4.eq(i32x4.shr_s(v, SHIFT), wanted)));
+    }
+    // Keys behind the last, LEAST, may have come along: only where they are all equal to what is looked for.
+    v128.store(found, i32x4.splat(LEAST));
+    const lo = top << SHIFT;
+    return Keys.between(spare, <i32>((found - spare) >> 2), left, lo, lo + (1 << SHIFT));
+  }
+}
+
+export function f32_k_winners(
+  x: usize,
+  rows: i32,
+  cols: i32,
+  scopeRows: i32,
+  k: i32,
+  factors: usize,
+  flags: i32,
+  work: usize,
+  indptr: usize,
+  indices: usize,
+  values: usize,
+): void {
+  const n = scopeRows * cols;
+  const spare = work + ((<usize>n + 4) << 2);
+  const bins = spare + ((<usize>n + 4) << 2);
+  const rowBytes = (<usize>cols) << 2;
+  let kept: u32 = 0;
+  store<u32>(indptr, 0);
+  for (; rows > 0; rows -= scopeRows) {
+    let key = work;
+    let p = x;
+    for (let r = scopeRows; r > 0; --r, p += rowBytes, key += rowBytes) {
+      for (let c: usize = 0; c < rowBytes; c += 16) {
+        const v = v128.load(p + c);
+        v128.store(key + c, Keys.of(factors ? f32x4.mul(v, v128.load(factors + c)) : v));
+      }
+    }
+    v128.store(work + ((<usize>n) << 2), i32x4.splat(LEAST));
+    // No float's key reaches the greatest integer.
+    let t = i32.MAX_VALUE;
+    if (k >= n) t = LEAST;
+    else if (k > 0) t = Keys.kth(work, n, k, spare, bins);
+    let equals = -1;
+    if (flags & Mode.Relu && t < 1) t = 1;
+    else if (flags & Mode.Exact && k > 0 && k < n) {
+      // Those above the k-th are fewer than k; the rest are the first of its equals.
+      const above = Keys.atLeast(work, n, t + 1);
+      if (above < k) equals = k - above;
+    }
+    const limit = i32x4.splat(t);
+    key = work;
+    for (let r = scopeRows; r > 0; --r, indptr += 4, x += rowBytes, key += rowBytes) {
+      for (let c = 0; c < cols; c += 4) {
+        const v = v128.load(key + ((<usize>c) << 2));
+        const inside = Lists.inside(cols - c);
+        let mask = i32x4.bitmask(i32x4.ge_s(v, limit)) & inside;
+        if (equals >= 0) {
+          // The lowest bits among the equals go on as long as there are any left to take.
+          let same = i32x4.bitmask(i32x4.eq(v, limit)) & inside;
+          mask ^= same;
+          for (; same && equals; same &= same - 1, --equals) mask |= same & -same;
+        }
+        kept = Lists.append(indices, values, kept, c, v128.load(x + ((<usize>c) << 2)), mask);
+      }
+      store<u32>(indptr, kept, 4);
+    }
+  }
+}

@@ -1,0 +1,285 @@
+// Products with sparse activations: each active input walks its column of the weights. Above the density where walking all
+// inputs is faster, the activations are spread out and the dense-input kernels run.
+import { fail, oneOf, options, sizeOf } from "../assert.js";
+import { costOf } from "../costs.js";
+import { type Candidate, forcedKey, kernelsFor } from "../dispatch.js";
+import type { Engine } from "../engine.js";
+import type { Kernel } from "../kernels.js";
+import type { SparseTensor } from "../sparse-tensor.js";
+import type { Tensor } from "../tensor.js";
+import type { PackedWeight } from "../weight.js";
+import { CONVOLUTION, type Conv2dOptions, checked, conv2d, planConv2d } from "./conv2d.js";
+import { type LinearOptions, linear, type ProductPlan, planLinear } from "./linear.js";
+import { type Fused, fused, type Input, PRODUCT, place, placeBytes, weight } from "./operands.js";
+import { maxPool2d, POOL, type PoolOptions } from "./pool.js";
+import { copyInto } from "./product.js";
+import { toSparse } from "./winners.js";
+
+/** Where there is no input row. */
+const NOWHERE = 0xffffffff;
+
+/** A product over lists: which input rows each output sums over, tap by tap. */
+interface Walk {
+  /** Outputs of one sample, and the input rows that its lists hold. */
+  outputs: number;
+  inputRows: number;
+  samples: number;
+  taps: number;
+  groups: number;
+  /** outputs × taps numbers of input rows, or {@link NOWHERE}. */
+  near: Uint32Array;
+}
+
+/** A kernel's predicted ns: what is fixed, and what each meeting of an active input and a tap adds. */
+interface Line {
+  kernel: Kernel;
+  fixed: number;
+  visit: number;
+}
+
+/** What does not change with the activations. */
+interface SparsePlan {
+  shape: number[];
+  walk: Walk;
+  lines: Line[];
+  /** The way over dense activations, and what spreading them out adds to it. */
+  densely: Candidate | undefined;
+}
+
+function makePlan(
+  engine: Engine,
+  w: PackedWeight,
+  shape: number[],
+  size: number,
+  walk: Walk,
+  force: string | undefined,
+  dense: () => Candidate | undefined,
+): SparsePlan {
+  const { costs } = engine;
+  const { samples, outputs, groups } = walk;
+  const [m, k] = [w.shape[0], w.matrix.cols];
+  // 16 bits number the outputs of a column.
+  const able = m <= 65535 ? kernelsFor("spmspv", w.structure(false, groups)) : [];
+  // Any other name is one of the dense way's, which knows all that it takes.
+  const known = able.some(({ name }) => name === force);
+  const best = known ? undefined : dense();
+  const densely = best && { cuts: best.cuts, ns: best.ns * samples + size * costs.copy };
+  const work = { m, k, places: w.places, channels: k, channelsPerBlock: k };
+  const lines = able
+    .filter(({ name }) => force === undefined || name === force)
+    .map((kernel) => ({
+      kernel,
+      fixed: costs.call + samples * outputs * m * costs.copy,
+      visit: costOf(kernel, work, costs),
+    }));
+  return { shape, walk, lines, densely: samples * outputs * m ? densely : undefined };
+}
+
+/** How often an active input meets a tap: each time, but for strides and edges. */
+const visitsOf = (x: SparseTensor, { taps, outputs, inputRows, samples }: Walk): number =>
+  (x.nnz * taps * outputs * samples) / Math.max(1, inputRows * samples);
+
+/** The kernel for what x holds now; undefined for the way over dense activations. */
+function choose({ lines, densely, walk }: SparsePlan, x: SparseTensor): Kernel | undefined {
+  const visits = visitsOf(x, walk);
+  let best: Line | undefined;
+  for (const line of lines) {
+    if (!best || line.fixed + visits * line.visit < best.fixed + visits * best.visit) best = line;
+  }
+  return best && !(densely && densely.ns < best.fixed + visits * best.visit) ? best.kernel : undefined;
+}
+
+/** Runs one kernel over all samples; results are rows of outputs, pixel by pixel. */
+function run(
+  engine: Engine,
+  x: SparseTensor,
+  w: PackedWeight,
+  kernel: Kernel,
+  walk: Walk,
+  shape: readonly number[],
+  f: Fused,
+  planes: boolean,
+): Tensor {
+  const { memory, kernels } = engine;
+  const m = w.shape[0];
+  const { outputs, inputRows, samples, taps, groups, near } = walk;
+  const call = kernels[kernel.name];
+  const pixels = planes ? outputs * m * 4 : 0;
+  return engine.produceWith(
+    w,
+    () => w.columnStreams(kernel, taps, groups),
+    shape,
+    f.out,
+    [near.length * 4, placeBytes(f.bias), Math.ceil(m / 8) * 32 + 16, pixels, planes ? placeBytes(f.residual) : 0],
+    (y, [nearAt, bs, sums, rowsAt, rs], lowered) => {
+      const bias = f.bias ? place(engine, f.bias, bs) : 0;
+      memory.u32.set(near, nearAt / 4);
+      if (f.residual && !planes) copyInto(engine, f.residual, y.ptr);
+      const residual = f.residual && planes ? place(engine, f.residual, rs) : 0;
+      const flags = (f.residual ? 1 : 0) | (f.bias ? 2 : 0) | (f.clamp ? 4 : 0);
+      const { ptr, indices, values } = x.lists;
+      const { plan } = lowered.passes[0];
+      for (let i = 0; i < samples; i++) {
+        const at = i * outputs * m * 4;
+        const to = planes ? rowsAt : y.ptr + at;
+        if (residual) kernels.f32_transpose(m, outputs, residual + at, outputs * 4, to, m * 4);
+        const begin = ptr + i * inputRows * 4;
+        call(plan, outputs, nearAt, begin, indices, values, sums, to, m * 4, bias, flags, f.lo, f.hi);
+        if (planes) kernels.f32_transpose(outputs, m, to, m * 4, y.ptr + at, outputs * 4);
+      }
+    },
+  );
+}
+
+/** A sparse tensor of this engine that lives. */
+export function sparseInput(engine: Engine, x: SparseTensor): SparseTensor {
+  if (x.engine !== engine) fail("ERR_ENGINE", "x", "a tensor of this engine", "one of another engine");
+  void x.lists;
+  return x;
+}
+
+/** Options of a product that may hand over lists. */
+export interface SparseOutput {
+  /** `"sparse"`: the result as a SparseTensor of what is not zero; with `activation: "relu"` its exact zeros go. Default `"dense"`. */
+  output?: "dense" | "sparse";
+}
+
+/** Whether `output` asks for lists; `out` is then none. */
+export function wantsSparse(o: SparseOutput & { out?: unknown }): boolean {
+  const sparse = oneOf("output", o.output, ["dense", "sparse"] as const, "dense") === "sparse";
+  if (sparse && o.out !== undefined) fail("ERR_VALUE", "out", "none with a sparse output", o.out);
+  return sparse;
+}
+
+/** A result as lists; the dense one is given back. */
+export function handOver(engine: Engine, y: Tensor, layout?: Conv2dOptions["layout"]): SparseTensor {
+  try {
+    return toSparse(engine, y, layout ? { layout } : undefined);
+  } finally {
+    y.dispose();
+  }
+}
+
+function planLinearSparse(engine: Engine, x: SparseTensor, w: PackedWeight, force: string | undefined): SparsePlan {
+  if (w.shape.length !== 2) fail("ERR_SHAPE", "w", "a matrix of 2 dimensions", w.shape);
+  const k = w.shape[1];
+  if (x.layout !== undefined) fail("ERR_SHAPE", "x", "rows of features, not an image", x.shape);
+  if (x.cols !== k) fail("ERR_SHAPE", "x", `a last dimension of ${k}`, x.shape);
+  const { rows } = x;
+  const key = force === undefined ? -1 - rows : `sparse ${rows} ${forcedKey(force)}`;
+  const plan = w.plans.get(key, () => {
+    const near = Uint32Array.from({ length: rows }, (_, r) => r);
+    const walk: Walk = { outputs: rows, inputRows: rows, samples: 1, taps: 1, groups: 1, near };
+    const dense = () => planLinear(engine, { shape: [rows, k], size: x.size }, w, force).ways[0];
+    return makePlan(engine, w, [rows, w.shape[0]], x.size, walk, force, dense);
+  }) as SparsePlan;
+  const shape = x.shape.slice();
+  shape[shape.length - 1] = w.shape[0];
+  return { shape, walk: plan.walk, lines: plan.lines, densely: plan.densely };
+}
+
+/** `linear` for lists. */
+export function linearSparse(engine: Engine, x: SparseTensor, wIn: unknown, o: LinearOptions | undefined): Tensor {
+  const w = weight(engine, "w", wIn);
+  sparseInput(engine, x);
+  const opts = options("options", o, PRODUCT);
+  const plan = planLinearSparse(engine, x, w, opts.forceKernel);
+  const f = fused(engine, opts, plan.shape, w.shape[0], { shape: x.shape, size: x.size });
+  const kernel = choose(plan, x);
+  if (kernel) return run(engine, x, w, kernel, plan.walk, plan.shape, f, false);
+  return densely(x, (dense) => linear(engine, dense, w, opts));
+}
+
+function planConv2dSparse(engine: Engine, x: SparseTensor, w: PackedWeight, o: Conv2dOptions) {
+  const layout = oneOf("layout", o.layout, ["nchw", "nhwc"] as const, "nchw");
+  if (x.layout !== layout) fail("ERR_SHAPE", "x", `an image as ${layout}`, x.layout ?? "rows of features");
+  const input: Input = { shape: x.shape, size: x.size };
+  const { image, groups, win, shape } = checked(input, w, o);
+  // The table of a huge padding is refused before it is made.
+  sizeOf("result", shape);
+  sizeOf("result", [win.oh, win.ow, win.kh, win.kw]);
+  const key = `sparse ${image.n} ${image.h} ${image.w} ${groups} ${Object.values(win).join(" ")} ${forcedKey(o.forceKernel)}`;
+  const plan = w.plans.get(key, () => {
+    const { kh, kw, sh, sw, dh, dw, top, left, oh, ow } = win;
+    const near = new Uint32Array(oh * ow * kh * kw);
+    for (let oy = 0, i = 0; oy < oh; oy++) {
+      for (let ox = 0; ox < ow; ox++) {
+        for (let ky = 0; ky < kh; ky++) {
+          for (let kx = 0; kx < kw; kx++) {
+            const y = oy * sh - top + ky * dh;
+            const x = ox * sw - left + kx * dw;
+            near[i++] = y >= 0 && y < image.h && x >= 0 && x < image.w ? y * image.w + x : NOWHERE;
+          }
+        }
+      }
+    }
+    const inputRows = image.h * image.w;
+    const walk: Walk = { outputs: oh * ow, inputRows, samples: image.n, taps: kh * kw, groups, near };
+    return makePlan(engine, w, shape, x.size, walk, o.forceKernel, () => planConv2d(engine, input, w, o).ways[0]);
+  }) as SparsePlan;
+  return { plan: { ...plan, shape }, planes: layout === "nchw" };
+}
+
+/** `conv2d` for lists. */
+export function conv2dSparse(engine: Engine, x: SparseTensor, wIn: unknown, o: Conv2dOptions | undefined): Tensor {
+  const w = weight(engine, "w", wIn);
+  sparseInput(engine, x);
+  const opts = options("options", o, CONVOLUTION);
+  const { plan, planes } = planConv2dSparse(engine, x, w, opts);
+  const f = fused(engine, opts, plan.shape, w.shape[0], { shape: x.shape, size: x.size });
+  const kernel = choose(plan, x);
+  if (kernel) return run(engine, x, w, kernel, plan.walk, plan.shape, f, planes);
+  return densely(x, (dense) => conv2d(engine, dense, w, opts));
+}
+
+/** The largest under each window, dropped elements being 0; the result is at least as dense as what went in. */
+export function maxPoolSparse(engine: Engine, x: SparseTensor, given: PoolOptions): SparseTensor {
+  sparseInput(engine, x);
+  const o = options("options", given, POOL);
+  const layout = oneOf("layout", o.layout, ["nchw", "nhwc"] as const, "nchw");
+  if (x.layout !== layout) fail("ERR_SHAPE", "x", `an image as ${layout}`, x.layout ?? "rows of features");
+  if (o.out !== undefined) fail("ERR_VALUE", "out", "none for a sparse tensor", o.out);
+  return handOver(
+    engine,
+    densely(x, (dense) => maxPool2d(engine, dense, o)),
+    layout,
+  );
+}
+
+/** Runs an operation on the dense tensor under a sparse one. */
+function densely(x: SparseTensor, operation: (dense: Tensor) => Tensor): Tensor {
+  const dense = x.toDense();
+  try {
+    return operation(dense);
+  } finally {
+    dense.dispose();
+  }
+}
+
+/** For `explain`: multiply-adds are an estimate from how many columns x visits. */
+export function explainSparse(
+  engine: Engine,
+  op: "linear" | "conv2d",
+  x: SparseTensor,
+  w: PackedWeight,
+  o: Conv2dOptions,
+): ProductPlan {
+  sparseInput(engine, x);
+  const plan = op === "linear" ? planLinearSparse(engine, x, w, o.forceKernel) : planConv2dSparse(engine, x, w, o).plan;
+  const { walk, lines, shape } = plan;
+  const visits = visitsOf(x, walk);
+  const ways = lines.map(({ kernel, fixed, visit }) => ({ cuts: [{ kernel, strips: 1 }], ns: fixed + visits * visit }));
+  if (plan.densely) ways.push(plan.densely as (typeof ways)[number]);
+  ways.sort((a, b) => a.ns - b.ns);
+  const best = ways[0]?.cuts[0].kernel;
+  const stored = best?.format === "dense" ? w.shape[0] * w.matrix.cols : w.places;
+  const denseMacs = walk.samples * walk.outputs * w.shape[0] * w.matrix.cols;
+  const macs =
+    best?.op === "spmspv" ? (visits * stored) / Math.max(1, w.matrix.cols) : walk.samples * walk.outputs * stored;
+  const active = `${(100 * x.density).toFixed(1)}% of the input active`;
+  const other = ways.find(({ cuts }) => cuts[0].kernel.op === "spmspv");
+  const gain =
+    best?.op !== "spmspv" && other ? `, ${(other.ns / ways[0].ns).toFixed(2)}x as fast here as sparse inputs` : "";
+  const note = best?.op === "spmspv" ? active : `dense inputs${gain}: ${active}`;
+  return { shape, ways, macs: Math.round(macs), denseMacs, note };
+}

@@ -1,0 +1,232 @@
+// Sparse activations: k-winners, what is above a threshold, and lists that the user has.
+import { fail, floats, integer, oneOf, options, sizeOf } from "../assert.js";
+import type { Engine } from "../engine.js";
+import { listBytes, type listsAt, SparseTensor } from "../sparse-tensor.js";
+import { type Input, input, place, placeBytes } from "./operands.js";
+import { type ImageLayout, images } from "./window.js";
+
+/** Ranks by x · exp((target − duty) · strength); the values that pass are x's own (nupic.torch, modules/k_winners.py). */
+export interface Boost {
+  /** How often each feature, or each channel of an image, has won: as many numbers as there are of them. */
+  dutyCycle: Float32Array;
+  /** Default k over the number of candidates. */
+  target?: number;
+  strength: number;
+}
+
+export interface KWinnersOptions {
+  /** Winners in each scope; or `fraction` of its elements, rounded. */
+  k?: number;
+  fraction?: number;
+  /** `"global"` (default): over a row's features or a sample's C · H · W; `"local"`: over the channels of each pixel. */
+  scope?: "global" | "local";
+  /** Only positive values can win. Default false: in these networks winners may be negative. */
+  relu?: boolean;
+  /**
+   * Exactly k: of equals the one at the lowest position, which in an image is the first pixel's, then the first channel's. Default
+   * false: all that equal the k-th largest pass.
+   */
+  breakTies?: boolean;
+  boost?: Boost;
+  /** Order of an image's dimensions. */
+  layout?: ImageLayout;
+  /** A result to use again: of the same shape. */
+  out?: SparseTensor;
+}
+
+export interface ToSparseOptions {
+  /** Elements with |x| ≤ threshold are dropped. Default 0: exact zeros, as ReLU leaves them. */
+  threshold?: number;
+  layout?: ImageLayout;
+  out?: SparseTensor;
+}
+
+/** x as rows of lists: a row for each pixel of an image, or for each vector of features. */
+interface RowsOf {
+  rows: number;
+  cols: number;
+  /** Pixels of a sample whose channels lie apart and are brought together first; 0 for none. */
+  apart: number;
+  samples: number;
+  layout: ImageLayout | undefined;
+}
+
+function rowsOf(x: Input, layout: ImageLayout | undefined): RowsOf {
+  if (x.shape.length === 4) {
+    const { n, c, h, w, nhwc } = images("x", x.shape, layout);
+    return { rows: n * h * w, cols: c, apart: nhwc ? 0 : h * w, samples: n, layout: nhwc ? "nhwc" : "nchw" };
+  }
+  if (layout !== undefined) fail("ERR_VALUE", "layout", "none for a tensor that is no image", layout);
+  if (x.shape.length === 0) fail("ERR_SHAPE", "x", "at least 1 dimension", x.shape);
+  const cols = x.shape[x.shape.length - 1];
+  const rows = x.shape.slice(0, -1).reduce((a, b) => a * b, 1);
+  return { rows, cols, apart: 0, samples: rows, layout: undefined };
+}
+
+/** Whether a result may be used again. */
+function checkSparseOut(engine: Engine, out: unknown, x: Input, { layout }: RowsOf): SparseTensor | undefined {
+  if (out === undefined) return undefined;
+  if (!(out instanceof SparseTensor)) fail("ERR_TYPE", "out", "a sparse tensor", out);
+  if (out.engine !== engine) fail("ERR_ENGINE", "out", "a tensor of this engine", "one of another engine");
+  void out.lists;
+  if (out.layout !== layout || out.shape.length !== x.shape.length || out.shape.some((d, i) => d !== x.shape[i])) {
+    fail("ERR_SHAPE", "out", `the shape [${x.shape.join(", ")}]${layout ? ` as ${layout}` : ""}`, out.shape);
+  }
+  return out;
+}
+
+/** Makes lists of x: `write` gets x with each row's elements side by side. */
+function lists(
+  engine: Engine,
+  x: Input,
+  of: RowsOf,
+  out: SparseTensor | undefined,
+  scratch: number[],
+  write: (from: number, at: ReturnType<typeof listsAt>, scratch: number[]) => void,
+): SparseTensor {
+  const { memory } = engine;
+  const { rows, cols, apart, samples, layout } = of;
+  const sizes = [placeBytes(x), apart ? x.size * 4 : 0, ...scratch];
+  const blocks = memory.working(out ? undefined : listBytes(rows, x.size), sizes);
+  const result = out ?? new SparseTensor(engine, x.shape, x.size, rows, cols, layout, blocks.ptr);
+  try {
+    const [placed, together, ...rest] = blocks.scratch;
+    let from = place(engine, x, placed);
+    if (apart && x.size) {
+      for (let i = 0; i < samples; i++) {
+        const at = i * apart * cols * 4;
+        engine.kernels.f32_transpose(cols, apart, from + at, apart * 4, together + at, cols * 4);
+      }
+      from = together;
+    }
+    write(from, result.lists, rest);
+  } finally {
+    memory.rest();
+  }
+  return result;
+}
+
+const KEYS = ["k", "fraction", "scope", "relu", "breakTies", "boost", "layout", "out"] as const;
+
+/** The k largest of each scope. */
+export function kWinners(engine: Engine, xIn: unknown, o: KWinnersOptions): SparseTensor {
+  const x = input(engine, "x", xIn);
+  const { k: count, fraction, scope: wide, relu, breakTies, boost, layout, out: into } = options("options", o, KEYS);
+  const of = rowsOf(x, layout);
+  const scope = oneOf("scope", wide, ["global", "local"] as const, "global");
+  if (scope === "local" && !of.layout) fail("ERR_VALUE", "scope", `"global" for a tensor that is no image`, scope);
+  if (relu !== undefined && typeof relu !== "boolean") fail("ERR_TYPE", "relu", "a boolean", relu);
+  if (breakTies !== undefined && typeof breakTies !== "boolean") fail("ERR_TYPE", "breakTies", "a boolean", breakTies);
+  const scopeRows = scope === "global" && of.samples ? of.rows / of.samples : 1;
+  const candidates = scopeRows * of.cols;
+  if ((count === undefined) === (fraction === undefined)) {
+    fail("ERR_VALUE", "options", "either k or fraction", count === undefined ? "neither" : "both");
+  }
+  let k = 0;
+  if (count !== undefined) k = integer("k", count, 0);
+  else {
+    if (typeof fraction !== "number") fail("ERR_TYPE", "fraction", "a number in 0..1", fraction);
+    if (!(fraction >= 0 && fraction <= 1)) fail("ERR_VALUE", "fraction", "a number in 0..1", fraction);
+    k = Math.round(fraction * candidates);
+  }
+  const factors = boost === undefined ? undefined : factorsOf(boost, of.cols, candidates ? k / candidates : 0);
+  const out = checkSparseOut(engine, into, x, of);
+  const flags = (relu ? 1 : 0) | (breakTies ? 2 : 0);
+  const scratch = [(2 * (candidates + 4) + 2048) * 4, factors ? of.cols * 4 : 0];
+  return lists(engine, x, of, out, scratch, (from, { ptr, indices, values }, [work, ranked]) => {
+    if (factors) engine.memory.f32.set(factors, ranked / 4);
+    const { rows, cols } = of;
+    const each = Math.max(1, scopeRows);
+    engine.kernels.f32_k_winners(from, rows, cols, each, k, factors ? ranked : 0, flags, work, ptr, indices, values);
+  });
+}
+
+function factorsOf(boost: Boost, features: number, share: number): Float32Array {
+  const { dutyCycle, target = share, strength } = options("boost", boost, ["dutyCycle", "target", "strength"]);
+  floats("boost.dutyCycle", dutyCycle, features);
+  for (const [name, value] of [["target", target] as const, ["strength", strength] as const]) {
+    if (typeof value !== "number") fail("ERR_TYPE", `boost.${name}`, "a number", value);
+    if (!Number.isFinite(value)) fail("ERR_VALUE", `boost.${name}`, "a finite number", value);
+  }
+  return dutyCycle.map((duty) => Math.exp((target - duty) * strength));
+}
+
+/** The elements above a threshold. */
+export function toSparse(engine: Engine, xIn: unknown, o: ToSparseOptions | undefined): SparseTensor {
+  const x = input(engine, "x", xIn);
+  const { threshold = 0, layout, out: into } = options("options", o, ["threshold", "layout", "out"]);
+  if (typeof threshold !== "number") fail("ERR_TYPE", "threshold", "a number of at least 0", threshold);
+  if (!(threshold >= 0)) fail("ERR_VALUE", "threshold", "a number of at least 0", threshold);
+  const of = rowsOf(x, layout);
+  const out = checkSparseOut(engine, into, x, of);
+  return lists(engine, x, of, out, [], (from, { ptr, indices, values }) => {
+    engine.kernels.f32_to_lists(from, of.rows, of.cols, threshold, ptr, indices, values);
+  });
+}
+
+/** What {@link sparseTensor} is made of. */
+export interface SparseData {
+  /** Features of the elements of a row, or channels of a pixel, ascending. */
+  indices: ArrayLike<number>;
+  values: Float32Array;
+  /** Where each row's elements begin: rows + 1 numbers; left out when there is one row. */
+  indptr?: ArrayLike<number>;
+}
+
+/** A user's own lists. */
+export function sparseTensor(
+  engine: Engine,
+  data: SparseData,
+  shape: readonly number[],
+  o: { layout?: ImageLayout } | undefined,
+): SparseTensor {
+  const size = sizeOf("shape", shape);
+  const { layout } = options("options", o, ["layout"]);
+  const { indices, values, indptr: given } = options("data", data, ["indices", "values", "indptr"]);
+  const of = rowsOf({ shape: [...shape], size }, layout);
+  const { rows, cols } = of;
+  const listed = (name: string, list: unknown): ArrayLike<number> => {
+    const big = list instanceof BigInt64Array || list instanceof BigUint64Array;
+    if (!Array.isArray(list) && !(ArrayBuffer.isView(list) && "length" in list && !big))
+      fail("ERR_TYPE", name, "an array of integers", list);
+    return list as ArrayLike<number>;
+  };
+  const n = listed("indices", indices).length;
+  floats("values", values, n);
+  if (given === undefined && rows !== 1)
+    fail("ERR_TYPE", "indptr", `${rows + 1} numbers, as there are ${rows} rows`, given);
+  const indptr = given === undefined ? [0, n] : listed("indptr", given);
+  if (indptr.length !== rows + 1) fail("ERR_LENGTH", "indptr", `${rows + 1} numbers`, indptr.length);
+  for (let r = 0; r <= rows; r++) {
+    const least = r ? indptr[r - 1] : 0;
+    const at = indptr[r];
+    if (!Number.isInteger(at) || at < least || at > n || (r === 0 && at !== 0) || (r === rows && at !== n)) {
+      fail(
+        "ERR_VALUE",
+        "indptr",
+        r === 0 ? "0 first" : r === rows ? `${n} last` : `a number in ${least}..${n}`,
+        at,
+        ` at ${r}`,
+      );
+    }
+  }
+  for (let r = 0; r < rows; r++) {
+    for (let i = indptr[r]; i < indptr[r + 1]; i++) {
+      const index = indices[i];
+      if (!Number.isInteger(index) || index < 0 || index >= cols) {
+        fail("ERR_VALUE", "indices", `values in 0..${cols - 1}`, index, ` at ${i}`);
+      }
+      if (i > indptr[r] && index <= indices[i - 1]) {
+        fail("ERR_VALUE", "indices", "values that ascend within a row", index, ` at ${i}`);
+      }
+    }
+  }
+  const { memory } = engine;
+  const ptr = memory.alloc(listBytes(rows, size));
+  const result = new SparseTensor(engine, [...shape], size, rows, cols, of.layout, ptr);
+  const at = result.lists;
+  memory.u32.set(indptr, at.ptr / 4);
+  memory.u32.set(indices, at.indices / 4);
+  memory.f32.set(values, at.values / 4);
+  return result;
+}

@@ -1,0 +1,130 @@
+import { fail } from "./assert.js";
+import type { Engine } from "./engine.js";
+import type { ImageLayout } from "./ops/window.js";
+import type { Tensor } from "./tensor.js";
+
+/** Lists in engine memory: addresses of indptr (u32), indices (u32) and values (f32). */
+export interface Lists {
+  ptr: number;
+  indices: number;
+  values: number;
+}
+
+/** Bytes for lists of `rows` rows with up to `most` elements; kernels write four beyond what they keep. */
+export const listBytes = (rows: number, most: number): number => (rows + 1 + 2 * (most + 4)) * 4;
+
+/** Where each part of a block for {@link listBytes} lies. */
+export const listsAt = (ptr: number, rows: number, most: number): Lists => {
+  const indices = ptr + (rows + 1) * 4;
+  return { ptr, indices, values: indices + (most + 4) * 4 };
+};
+
+/**
+ * An activation of which only some elements are kept, as a list of (feature, value) for each row, or for each pixel of an image.
+ * Made by `engine.kWinners`, `engine.toSparse` and `engine.sparseTensor`; `linear`, `conv2d` and `maxPool2d` take it as x.
+ */
+export class SparseTensor {
+  /** Dimensions of the dense tensor. */
+  readonly shape: readonly number[];
+  /** Elements of the dense tensor. */
+  readonly size: number;
+  /** Order of `shape` when it is an image's; undefined for rows of features. */
+  readonly layout: ImageLayout | undefined;
+  /** Lists: rows of features, or pixels. */
+  readonly rows: number;
+  /** Features of a row, or channels of a pixel. */
+  readonly cols: number;
+  /** @internal */
+  readonly engine: Engine;
+  readonly #storage: { ptr: number; owners: number };
+  #disposed = false;
+
+  /** @internal */
+  constructor(
+    engine: Engine,
+    shape: readonly number[],
+    size: number,
+    rows: number,
+    cols: number,
+    layout: ImageLayout | undefined,
+    ptr: number,
+  ) {
+    this.engine = engine;
+    this.shape = shape;
+    this.size = size;
+    this.rows = rows;
+    this.cols = cols;
+    this.layout = layout;
+    this.#storage = { ptr, owners: 1 };
+    engine.adopt(this, this.#storage, "tensors");
+  }
+
+  /** @internal Byte addresses; checks that the tensor still lives. */
+  get lists(): Lists {
+    if (this.#disposed || this.engine.disposed) fail("ERR_DISPOSED", "tensor", "a tensor that lives", "a disposed one");
+    return listsAt(this.#storage.ptr, this.rows, this.size);
+  }
+
+  /** Elements kept. */
+  get nnz(): number {
+    return this.engine.memory.u32[this.lists.ptr / 4 + this.rows];
+  }
+
+  /** nnz over size; 0 for an empty tensor. */
+  get density(): number {
+    return this.size ? this.nnz / this.size : 0;
+  }
+
+  /** Where each row's list begins, and where the last ends: rows + 1 numbers. A copy. */
+  get indptr(): Uint32Array {
+    const at = this.lists.ptr / 4;
+    return this.engine.memory.u32.slice(at, at + this.rows + 1);
+  }
+
+  /** Features, or channels, of the elements, ascending in each row. A copy. */
+  get indices(): Uint32Array {
+    const at = this.lists.indices / 4;
+    return this.engine.memory.u32.slice(at, at + this.nnz);
+  }
+
+  /** The elements' values, one for each index. A copy. */
+  get values(): Float32Array {
+    const at = this.lists.values / 4;
+    return this.engine.memory.f32.slice(at, at + this.nnz);
+  }
+
+  get disposed(): boolean {
+    return this.#disposed;
+  }
+
+  /** The dense tensor, zero where nothing is kept. @throws RangeError `ERR_DISPOSED`, `ERR_MEMORY` */
+  toDense(): Tensor {
+    const { engine, rows, cols, shape, size } = this;
+    void this.lists;
+    const planes = this.layout === "nchw" && rows > 0 && cols > 0;
+    return engine.produce(shape, undefined, [planes ? size * 4 : 0], (y, [pixels]) => {
+      const { ptr, indices, values } = this.lists;
+      const { f32_from_lists: spread, f32_transpose: transpose } = engine.kernels;
+      spread(rows, cols, ptr, indices, values, planes ? pixels : y.ptr);
+      if (!planes) return;
+      const each = shape[2] * shape[3];
+      for (let i = 0; i < shape[0]; i++) {
+        const from = i * each * cols * 4;
+        transpose(each, cols, pixels + from, cols * 4, y.ptr + from, each * 4);
+      }
+    });
+  }
+
+  /** Gives the memory back. A second call does nothing. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.engine.release(this, this.#storage, "tensors");
+  }
+
+  /** For `using`. */
+  declare [Symbol.dispose]: () => void;
+}
+
+if (Symbol.dispose)
+  Object.defineProperty(SparseTensor.prototype, Symbol.dispose, { value: SparseTensor.prototype.dispose });
