@@ -1231,7 +1231,7 @@ const columnsByHand: ColumnPlan = ({ memory }, kernel, o) => {
     "records",
     records.map((word, i) => (i % 2 ? word : at + word)),
   );
-  return memory.put("plan", [m, taps, channels, recordsAt]);
+  return memory.put("plan", [m, taps, channels, recordsAt, 1]);
 };
 
 /** Bytes from a column's start on that kernels may read ahead. */

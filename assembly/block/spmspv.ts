@@ -2,7 +2,7 @@
 // two vector multiply-adds into sums in L1.
 //
 //   column   n × u16 an eighth of the byte offset of a block's first output, up to a multiple of 16 bytes; n × 4 or 8 f32
-//   up to 336 bytes from a column's start are read, also where n is 0
+//   ahead: up to 336 bytes from a column's start are read, also where n is 0
 //   sums     m floats up to a multiple of 8, and 16 bytes more
 import { Simd } from "../simd";
 import { Ahead, Sums } from "./sums";
@@ -28,6 +28,7 @@ class Blocks {
     const m = <i32>load<u32>(plan);
     const taps = load<u32>(plan, 4);
     const channels: usize = load<u32>(plan, 8);
+    const ahead = load<u32>(plan, 16);
     let touched = f32x4.splat(0);
     for (; outputs > 0; --outputs, y += yStride) {
       Sums.start(sums, m, y, bias, flags);
@@ -41,7 +42,7 @@ class Blocks {
           const x = v128.load32_splat(data + i);
           let n = <i32>load<u32>(column, 4);
           let o: usize = load<u32>(column);
-          if (i + 4 < end) touched = v128.or(touched, Ahead.touch(columns, load<u32>(indices + i, 4)));
+          if (ahead && i + 4 < end) touched = v128.or(touched, Ahead.touch(columns, load<u32>(indices + i, 4)));
           let v = o + (((<usize>n + 7) >> 3) << 4);
           // Blocks of one column differ, so the sums of a turn do not wait for each other.
           for (; n > 1; n -= 2) {

@@ -1,10 +1,10 @@
 // Sparse weights times sparse activations: each active input walks its column of W (Hunter, Spracklen, Ahmad 2021). One pass
 // serves vectors, batches and convolutions: output p sums over taps t the list of the input row near[p][t].
 //
-//   plan     u32 m, u32 taps, u32 channels, u32 columns
+//   plan     u32 m, u32 taps, u32 channels, u32 columns, u32 ahead (whether columns are long enough to read ahead)
 //   columns  taps × channels × (u32 address, u32 n)
 //   column   n × u16 number of the output, up to a multiple of 4 bytes; n × f32
-//   up to 336 bytes from a column's start are read, also where n is 0
+//   ahead: up to 336 bytes from a column's start are read, also where n is 0
 //   near     outputs × taps u32 numbers of input rows, 0xffffffff where there is none
 //   indptr, indices, data   lists of active inputs, one for each input row (assembly/layout/lists.ts)
 //   y        rows of m floats, yStride bytes apart; sums  m floats up to a multiple of 8, and 16 bytes more
@@ -30,6 +30,7 @@ export function f32_csr_spmspv(
   const m = <i32>load<u32>(plan);
   const taps = load<u32>(plan, 4);
   const channels: usize = load<u32>(plan, 8);
+  const ahead = load<u32>(plan, 16);
   let touched = f32x4.splat(0);
   for (; outputs > 0; --outputs, y += yStride) {
     Sums.start(sums, m, y, bias, flags);
@@ -43,7 +44,7 @@ export function f32_csr_spmspv(
         const x = load<f32>(data + i);
         let n = <i32>load<u32>(column, 4);
         let o: usize = load<u32>(column);
-        if (i + 4 < end) touched = v128.or(touched, Ahead.touch(columns, load<u32>(indices + i, 4)));
+        if (ahead && i + 4 < end) touched = v128.or(touched, Ahead.touch(columns, load<u32>(indices + i, 4)));
         let v = o + (((<usize>n + 1) >> 1) << 2);
         // Outputs of one column differ, so the sums of a turn do not wait for each other.
         for (; n > 1; n -= 2) {

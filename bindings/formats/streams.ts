@@ -304,7 +304,8 @@ export function lowerColumns(memory: Memory, m: BlockMatrix, taps: number, group
   const records = align16(table + taps * channels * 8);
   return lower(memory, records + bytes + AHEAD, (ptr) => {
     const { u32, u16, f32 } = memory;
-    u32.set([m.rows, taps, channels, ptr + table], ptr / 4);
+    // Short columns have little to bring near, and the reading would be most of the work.
+    u32.set([m.rows, taps, channels, ptr + table, bytes > 128 * counts.length ? 1 : 0], ptr / 4);
     let at = ptr + records;
     for (let i = 0; i < counts.length; i++) {
       const n = counts[i];

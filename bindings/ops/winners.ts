@@ -132,7 +132,7 @@ export function kWinners(engine: Engine, xIn: unknown, o: KWinnersOptions): Spar
   const factors = boost === undefined ? undefined : factorsOf(boost, of.cols, candidates ? k / candidates : 0);
   const out = checkSparseOut(engine, into, x, of);
   const flags = (relu ? 1 : 0) | (breakTies ? 2 : 0);
-  const scratch = [(2 * (candidates + 4) + 2048) * 4, factors ? of.cols * 4 : 0];
+  const scratch = [2 * (candidates + 4) * 4, factors ? of.cols * 4 : 0];
   return lists(engine, x, of, out, scratch, (from, { ptr, indices, values }, [work, ranked]) => {
     if (factors) engine.memory.f32.set(factors, ranked / 4);
     const { rows, cols } = of;
