@@ -74,8 +74,14 @@ export interface Work {
   channelsPerBlock: number;
 }
 
-const perByte = (weights: BuildCosts["weights"], bytes: number): number =>
-  (weights.find(([size]) => bytes <= size) ?? weights[weights.length - 1])[1];
+/** ns of a byte, between the measured sizes in a straight line. */
+function perByte(weights: BuildCosts["weights"], bytes: number): number {
+  const i = weights.findIndex(([size]) => bytes <= size);
+  if (i === 0) return weights[0][1];
+  if (i < 0) return weights[weights.length - 1][1];
+  const [[s, a], [t, b]] = [weights[i - 1], weights[i]];
+  return t > s ? a + ((b - a) * (bytes - s)) / (t - s) : b;
+}
 
 /** Predicted ns of one strip, of one vector, or of one active input. */
 export function costOf(kernel: Kernel, work: Work, costs: BuildCosts): number {
@@ -86,7 +92,11 @@ export function costOf(kernel: Kernel, work: Work, costs: BuildCosts): number {
   const rows = Math.ceil(m / r / lanes);
   const entries = kernel.format === "dense" ? m * k : places / (r * c * lanes);
   // One active input: its column's entries, and finding them.
-  if (kernel.op === "spmspv") return (entries / Math.max(1, k)) * entry + row;
+  if (kernel.op === "spmspv") {
+    const column = entries / Math.max(1, k);
+    const bytes = column * (r * c * 4 + (kernel.format === "dense" ? 0 : 2));
+    return Math.max(column * entry, bytes * perByte(costs.weights, bytes * k)) + row;
+  }
   if (kernel.op !== "spmv") {
     if (kernel.format === "dense") return entries * entry + rows * row;
     const passes = passesOf(r, entries / Math.max(1, rows), work.channels, work.channelsPerBlock);

@@ -1,5 +1,5 @@
 /**
- * `npm run demo`: a spoken sentence becomes a log-mel spectrogram, the picture that speech recognisers look at.
+ * `npm run demo:mel`: a spoken sentence becomes a log-mel spectrogram, the picture that speech recognisers look at.
  * The one matrix product on the way multiplies by a matrix that is 97.6% zeros; this program runs it with the zeros
  * and without them, checks both answers, times both, and draws the result.
  */
