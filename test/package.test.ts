@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { gzipSync } from "node:zlib";
 import { buildSync, transformSync } from "esbuild";
 import { suite } from "uvu";
@@ -118,6 +118,26 @@ test("the packed tarball works in an empty folder: ESM, CommonJS, the command", 
     assert.match(node(folder, join(home, "dist/cli.js"), "--help"), /inspect/);
     assert.ok(readdirSync(home).length > 3);
   });
+});
+
+test("an engine starts with the runtime's inflate, with the stream that browsers have, and says when there is neither", () => {
+  const start = (before: string) =>
+    node(
+      root,
+      "--input-type=module",
+      "-e",
+      `${before}
+        const { createEngine } = await import(${JSON.stringify(pathToFileURL(join(root, "dist/index.js")).href)});
+        const engine = await createEngine().catch((error) => error);
+        if (engine.code) console.log(engine.code);
+        else {
+          const w = engine.pack(new Float32Array([1, 0, 0, 2]), [2, 2]);
+          console.log(engine.linear({ data: new Float32Array([3, 4]), shape: [2] }, w).data.join());
+        }`,
+    ).trim();
+  assert.is(start(""), "3,8");
+  assert.is(start("process.getBuiltinModule = undefined;"), "3,8");
+  assert.is(start("process.getBuiltinModule = undefined; delete globalThis.DecompressionStream;"), "ERR_UNSUPPORTED");
 });
 
 test.run();

@@ -29,7 +29,7 @@ OTHER_WORDS = (
 ACCENTS = "en en-us en-029 en-gb-scotland en-gb-x-rp en-gb-x-gbclan en-gb-x-gbcwmd".split()
 # A voice is an accent and a variant (the speaker). Variants are split, and alike ones (steph, steph2, steph3) stay
 # together: no speaker of the test set was ever heard. Left out are robots, whispers, echoes, duplicates, and the
-# far-fetched throats (zac, travis, Marco, kaukovalta).
+# far-fetched throats zac, travis and Marco (which a first network told worst) and kaukovalta.
 SPEAKERS = {
     "train": (
         "m1 m2 m3 m4 m5 m6 f1 f2 f3 klatt klatt2 klatt3 Alex Alicia Andy Annie Denis Diogo Gene Gene2 Henrique Jacky "
