@@ -128,7 +128,7 @@ export class PackedWeight {
     return this.#disposed;
   }
 
-  /** The values with their zeros, in the order they were packed from. −0 comes back as 0. */
+  /** The values with their zeros, in the order they were packed from. From a sparse format −0 comes back as 0. */
   toDense(): Float32Array {
     this.assertLive();
     return reorder(unpack(this.matrix), this.shape, this.layout, "to");
