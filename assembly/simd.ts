@@ -34,6 +34,13 @@ export class Simd {
     return i8x16.swizzle(v, i);
   }
 
+  /** The floats at four addresses, put together in two pairs. */
+  @inline static gather(p: usize, q: usize, r: usize, s: usize): v128 {
+    const a = v128.load_lane<f32>(q, v128.load32_zero(p), 1);
+    const b = v128.load_lane<f32>(s, v128.load32_zero(r), 1);
+    return v128.shuffle<f32>(a, b, 0, 1, 4, 5);
+  }
+
   /** Stores the first n lanes of v, n in 1..4. */
   @inline static storeLanes(p: usize, v: v128, n: i32): void {
     if (n >= 4) v128.store(p, v);

@@ -449,18 +449,16 @@ export class Engine {
   }
 
   /**
-   * Which kernels a call would run, without running it. Takes the arguments of the operation.
+   * Which kernels a call would run, without running it. Takes the arguments of the operation, but for `output`.
    *
    * @throws as the operation
    * @example
    * const w = engine.pack(new Float32Array([1, 0, 0, 2]), [2, 2]);
    * engine.explain("linear", { data: new Float32Array(2), shape: [1, 2] }, w).kernel;
    */
-  explain(op: "linear", x: TensorLike, w: PackedWeight, o?: LinearOptions): Explanation;
+  explain(op: "linear", x: TensorLike | SparseTensor, w: PackedWeight, o?: LinearOptions): Explanation;
   explain(op: "matmul", a: TensorLike | PackedWeight, b: TensorLike | PackedWeight, o?: MatmulOptions): Explanation;
-  explain(op: "conv2d", x: TensorLike, w: PackedWeight, o?: Conv2dOptions): Explanation;
-  explain(op: "linear", x: SparseTensor, w: PackedWeight, o?: LinearOptions): Explanation;
-  explain(op: "conv2d", x: SparseTensor, w: PackedWeight, o?: Conv2dOptions): Explanation;
+  explain(op: "conv2d", x: TensorLike | SparseTensor, w: PackedWeight, o?: Conv2dOptions): Explanation;
   explain(op: "linear" | "matmul" | "conv2d", a: unknown, b: unknown, o?: Conv2dOptions): Explanation {
     oneOf("op", op, ["linear", "matmul", "conv2d"] as const);
     const { w, plan } = this.#plan(op, a, b, o);

@@ -19,6 +19,7 @@ import {
   toTransposedBlocks,
   unpack,
 } from "./formats/format.js";
+import { placesNm } from "./formats/nm.js";
 import {
   type InputMap,
   type Lowered,
@@ -389,7 +390,7 @@ function optionsFor(found: Detection): Option[] {
   }
   if (nm) {
     const { n, m } = nm;
-    offered.push({ format: { kind: "nm", n, m }, places: rows * (Math.floor(cols / m) * n + Math.min(n, cols % m)) });
+    offered.push({ format: { kind: "nm", n, m }, places: rows * placesNm(cols, n, m) });
   }
   for (const r of BLOCK_ROWS) {
     for (const c of BLOCK_COLS) {

@@ -804,11 +804,11 @@ test("complementary: arguments", () => {
   );
   assert.match(
     refuses(() => checkComplementary(20, 2), "ERR_VALUE"),
-    /"blockRows" expected 1, 4 or 8, got 2/,
+    /"blockRows" expected one of 1, 4, 8, got 2/,
   );
   assert.match(
     refuses(() => checkComplementary(20, 16), "ERR_VALUE"),
-    /"blockRows" expected 1, 4 or 8, got 16/,
+    /"blockRows" expected one of 1, 4, 8, got 16/,
   );
   assert.match(
     refuses(() => checkComplementary(20, "4"), "ERR_TYPE"),

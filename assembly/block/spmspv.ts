@@ -5,7 +5,7 @@
 //   ahead: up to 336 bytes from a column's start are read, also where n is 0
 //   sums     m floats up to a multiple of 8, and 16 bytes more
 import { Simd } from "../simd";
-import { Ahead, Sums } from "./sums";
+import { Ahead, Sums } from "../sums";
 
 class Blocks {
   /** V vectors a block. */

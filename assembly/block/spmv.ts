@@ -43,8 +43,8 @@ class Block {
       const r1: usize = load<u32>(record, 12) << 2;
       const r2: usize = load<u32>(record, 16) << 2;
       const r3: usize = load<u32>(record, 20) << 2;
-      if (flags & Flag.Accumulate) a = f32x4.add(a, Block.four(y + r0, y + r1, y + r2, y + r3));
-      if (flags & Flag.Bias) a = f32x4.add(a, Block.four(bias + r0, bias + r1, bias + r2, bias + r3));
+      if (flags & Flag.Accumulate) a = f32x4.add(a, Simd.gather(y + r0, y + r1, y + r2, y + r3));
+      if (flags & Flag.Bias) a = f32x4.add(a, Simd.gather(bias + r0, bias + r1, bias + r2, bias + r3));
       if (flags & Flag.Clamp) a = Simd.clamp(a, f32x4.splat(lo), f32x4.splat(hi));
       v128.store_lane<f32>(y + r0, a, 0);
       if (units > 1) v128.store_lane<f32>(y + r1, a, 1);
@@ -64,14 +64,6 @@ class Block {
         if (r1 + 4 < bytes) v128.store_lane<f32>(y + r1, a, 3, 4);
       }
     }
-  }
-
-  /** The floats at four addresses. */
-  @inline static four(p: usize, q: usize, r: usize, s: usize): v128 {
-    let g = v128.load32_zero(p);
-    g = v128.load_lane<f32>(q, g, 1);
-    g = v128.load_lane<f32>(r, g, 2);
-    return v128.load_lane<f32>(s, g, 3);
   }
 
   /** The two floats at each of two addresses. */

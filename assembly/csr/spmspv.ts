@@ -10,7 +10,7 @@
 //   y        rows of m floats, yStride bytes apart; sums  m floats up to a multiple of 8, and 16 bytes more
 //
 // y and bias are read up to 12 bytes past the end and never written there.
-import { Ahead, Sums } from "../block/sums";
+import { Ahead, Sums } from "../sums";
 
 export function f32_csr_spmspv(
   plan: usize,

@@ -17,19 +17,12 @@ class Gather {
   /** The floats at four offsets from x: one step of a slice. */
   @inline static step(x: usize, o: usize): v128 {
     const pair = load<u32>(o, 4);
-    return Gather.four(x + load<u16>(o), x + load<u16>(o, 2), x + (pair & 0xffff), x + (pair >>> 16));
-  }
-
-  /** The floats at four addresses. */
-  @inline static four(p: usize, q: usize, r: usize, s: usize): v128 {
-    const a = v128.load_lane<f32>(q, v128.load32_zero(p), 1);
-    const b = v128.load_lane<f32>(s, v128.load32_zero(r), 1);
-    return v128.shuffle<f32>(a, b, 0, 1, 4, 5);
+    return Simd.gather(x + load<u16>(o), x + load<u16>(o, 2), x + (pair & 0xffff), x + (pair >>> 16));
   }
 
   /** p at the rows of a slice. */
   @inline static rows(p: usize, record: usize): v128 {
-    return Gather.four(
+    return Simd.gather(
       p + (load<u32>(record, 8) << 2),
       p + (load<u32>(record, 12) << 2),
       p + (load<u32>(record, 16) << 2),

@@ -4,8 +4,8 @@
 //   values  taps × channels columns of columnBytes, a multiple of 16: m floats and zeros
 //   sums    columnBytes
 
-import { Sums } from "../block/sums";
 import { Simd } from "../simd";
+import { Sums } from "../sums";
 
 export function f32_dense_spmspv(
   plan: usize,

@@ -27,10 +27,16 @@ export interface ComplementaryMatrix {
 const NONE = 0xffffffff;
 
 /** @throws TypeError `ERR_TYPE` and RangeError `ERR_VALUE` unless overlay is in 1..65535 and blockRows 1, 4 or 8 */
-export function checkComplementary(overlay: unknown, blockRows: unknown): void {
-  integer("overlay", overlay, 1, 65535);
-  if (typeof blockRows !== "number") fail("ERR_TYPE", "blockRows", "1, 4 or 8", blockRows);
-  if (blockRows !== 1 && blockRows !== 4 && blockRows !== 8) fail("ERR_VALUE", "blockRows", "1, 4 or 8", blockRows);
+export function checkComplementary(
+  overlay: unknown,
+  blockRows: unknown,
+  of = "",
+): { overlay: number; blockRows: number } {
+  const most = integer(`${of}overlay`, overlay, 1, 65535);
+  const name = `${of}blockRows`;
+  if (typeof blockRows !== "number") fail("ERR_TYPE", name, "one of 1, 4, 8", blockRows);
+  if (blockRows !== 1 && blockRows !== 4 && blockRows !== 8) fail("ERR_VALUE", name, "one of 1, 4, 8", blockRows);
+  return { overlay: most, blockRows };
 }
 
 const lowestBit = (word: number): number => 31 - Math.clz32(word & -word);

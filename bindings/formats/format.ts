@@ -1,9 +1,10 @@
 // The formats by name, and what each can do: the one place that knows all of them.
-import { fail, integer, oneOf, options } from "../assert.js";
+import { fail, oneOf, options } from "../assert.js";
 import { type BlockMatrix, bytesBlock, gatherBlock, packBlock, transposeBlock, unpackBlock } from "./block.js";
 import {
   bytesComplementary,
   type ComplementaryMatrix,
+  checkComplementary,
   complementaryToBlocks,
   gatherComplementary,
   packComplementary,
@@ -11,7 +12,7 @@ import {
 } from "./complementary.js";
 import { packCsr } from "./csr.js";
 import type { DenseMatrix } from "./dense.js";
-import { bytesNm, gatherNm, type NmMatrix, nmToCsr, packNm, unpackNm } from "./nm.js";
+import { bytesNm, checkNm, gatherNm, type NmMatrix, nmToCsr, packNm, unpackNm } from "./nm.js";
 
 /** How the survivors of pruning are stored. */
 export type Format =
@@ -34,7 +35,6 @@ export type Matrix =
 
 export const BLOCK_ROWS = [1, 2, 4, 8] as const;
 export const BLOCK_COLS = [1, 2, 4] as const;
-const COMPLEMENTARY_ROWS = [1, 4, 8] as const;
 
 const among = (name: string, value: unknown, of: readonly number[]): number => {
   if (typeof value !== "number") fail("ERR_TYPE", name, `one of ${of.join(", ")}`, value);
@@ -55,12 +55,10 @@ export function checkFormat(value: unknown): Format {
   }
   if (kind === "nm") {
     const o = options("format", value as { n?: unknown; m?: unknown }, ["kind", "n", "m"]);
-    const m = integer("format.m", o.m, 2, 1024);
-    return { kind, n: integer("format.n", o.n, 1, m), m };
+    return { kind, ...checkNm(o.n, o.m, "format.") };
   }
   const o = options("format", value as { overlay?: unknown; blockRows?: unknown }, ["kind", "overlay", "blockRows"]);
-  const blockRows = o.blockRows === undefined ? 1 : among("format.blockRows", o.blockRows, COMPLEMENTARY_ROWS);
-  return { kind, overlay: integer("format.overlay", o.overlay, 1, 65535), blockRows };
+  return { kind, ...checkComplementary(o.overlay, o.blockRows === undefined ? 1 : o.blockRows, "format.") };
 }
 
 /** A format for people: "csr", "block 4x1", "2:4", "complementary 20x4" (blocks of four rows). */

@@ -1,5 +1,5 @@
 import { fail, integer, MAX_ELEMENTS } from "../assert.js";
-import type { BlockMatrix } from "./block.js";
+import { type BlockMatrix, indexArray } from "./block.js";
 
 /**
  * N of each M consecutive inputs: every aligned group of m columns of a row stores n values, zeros among them where it
@@ -22,8 +22,9 @@ export interface NmMatrix {
 }
 
 /** @throws TypeError `ERR_TYPE` and RangeError `ERR_VALUE` unless m is an integer in 2..1024 and n one in 1..m */
-export function checkNm(n: unknown, m: unknown): void {
-  integer("n", n, 1, integer("m", m, 2, 1024));
+export function checkNm(n: unknown, m: unknown, of = ""): { n: number; m: number } {
+  const group = integer(`${of}m`, m, 2, 1024);
+  return { n: integer(`${of}n`, n, 1, group), m: group };
 }
 
 /** Values that each row stores. */
@@ -206,7 +207,7 @@ export function nmToCsr(matrix: NmMatrix): BlockMatrix {
   const { rows, cols, n, m, data } = matrix;
   const places = placesNm(cols, n, m);
   const indptr = new Uint32Array(rows + 1);
-  const indices = cols <= 65536 ? new Uint16Array(data.length) : new Uint32Array(data.length);
+  const indices = indexArray(cols, data.length);
   const positions = new Uint16Array(places);
   const columns = new Uint32Array(places);
   for (let r = 0; r < rows; r++) {

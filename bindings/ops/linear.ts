@@ -102,14 +102,14 @@ function waysOf(
   const structure = w.structure(transposed);
   const work: Work = { m, k, places: w.places, channels: k, channelsPerBlock: PANEL_CHANNELS };
   const { costs } = engine;
-  const few = force === undefined ? rows < FEW : true;
+  const few = force !== undefined || rows < FEW;
   const forced = forcedKernel(force, [
     ...kernelsFor("spmv", structure),
     ...(rows === 1 ? [] : kernelsFor("spmm", structure)),
   ]);
   if (rows === 0 || m === 0) return [];
   const ways = few ? candidates("spmv", rows, structure, work, costs, forced) : [];
-  for (const way of ways) way.ns += costs.call + (rows > 1 ? rows * k * costs.copy * 0.1 : 0);
+  for (const way of ways) way.ns += costs.call;
   if (rows > 1) {
     for (const way of candidates("spmm", rows, structure, work, costs, forced)) {
       ways.push({ ...way, ns: way.ns + costs.call + rows * (m + k) * costs.turn });

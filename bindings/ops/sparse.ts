@@ -10,7 +10,18 @@ import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
 import { CONVOLUTION, type Conv2dOptions, checked, conv2d, planConv2d } from "./conv2d.js";
 import { type LinearOptions, linear, type ProductPlan, planLinear } from "./linear.js";
-import { type Fused, fused, type Input, PRODUCT, place, placeBytes, weight } from "./operands.js";
+import {
+  ACCUMULATE,
+  BIAS,
+  CLAMP,
+  type Fused,
+  fused,
+  type Input,
+  PRODUCT,
+  place,
+  placeBytes,
+  weight,
+} from "./operands.js";
 import { maxPool2d, POOL, type PoolOptions } from "./pool.js";
 import { copyInto } from "./product.js";
 import { toSparse } from "./winners.js";
@@ -76,8 +87,8 @@ function makePlan(
 }
 
 /** How often an active input meets a tap: each time, but for strides and edges. */
-const visitsOf = (x: SparseTensor, { taps, outputs, inputRows, samples }: Walk): number =>
-  (x.nnz * taps * outputs * samples) / Math.max(1, inputRows * samples);
+const visitsOf = (x: SparseTensor, { taps, outputs, inputRows }: Walk): number =>
+  (x.nnz * taps * outputs) / Math.max(1, inputRows);
 
 /** The kernel for what x holds now; undefined for the way over dense activations. */
 function choose({ lines, densely, walk }: SparsePlan, x: SparseTensor): Kernel | undefined {
@@ -116,7 +127,7 @@ function run(
       memory.u32.set(near, nearAt / 4);
       if (f.residual && !planes) copyInto(engine, f.residual, y.ptr);
       const residual = f.residual && planes ? place(engine, f.residual, rs) : 0;
-      const flags = (f.residual ? 1 : 0) | (f.bias ? 2 : 0) | (f.clamp ? 4 : 0);
+      const flags = (f.residual ? ACCUMULATE : 0) | (f.bias ? BIAS : 0) | (f.clamp ? CLAMP : 0);
       const { ptr, indices, values } = x.lists;
       const { plan } = lowered.passes[0];
       for (let i = 0; i < samples; i++) {
@@ -131,11 +142,10 @@ function run(
   );
 }
 
-/** A sparse tensor of this engine that lives. */
-export function sparseInput(engine: Engine, x: SparseTensor): SparseTensor {
+/** Checks that a sparse tensor is this engine's and lives. */
+function sparseInput(engine: Engine, x: SparseTensor): void {
   if (x.engine !== engine) fail("ERR_ENGINE", "x", "a tensor of this engine", "one of another engine");
   void x.lists;
-  return x;
 }
 
 /** Options of a product that may hand over lists. */
@@ -217,6 +227,7 @@ function planConv2dSparse(engine: Engine, x: SparseTensor, w: PackedWeight, o: C
     const walk: Walk = { outputs: oh * ow, inputRows, samples: image.n, taps: kh * kw, groups, near };
     return makePlan(engine, w, shape, x.size, walk, o.forceKernel, () => planConv2d(engine, input, w, o).ways[0]);
   }) as SparsePlan;
+  // One plan for both layouts: only the order of the result's dimensions differs.
   return { plan: { ...plan, shape }, planes: layout === "nchw" };
 }
 

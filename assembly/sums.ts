@@ -1,4 +1,4 @@
-import { Flag, Simd } from "../simd";
+import { Flag, Simd } from "./simd";
 
 /** The sums of one output row that active inputs scatter into: m floats in L1, up to a whole vector. */
 export class Sums {
