@@ -160,7 +160,8 @@ class Bed {
     run();
     assert.ok(this.#compared > 0, "nothing was compared");
     assert.ok(
-      this.#nonzero * 2 >= this.#compared,
+      // Some tests draw half of their elements as zeros: a random draw must not fail those.
+      this.#nonzero >= 0.4 * this.#compared,
       `mistrusted: ${this.#nonzero} of ${this.#compared} are not zero, seed ${seed}`,
     );
   }
@@ -253,7 +254,10 @@ function around(tile: number): number[] {
 
 /** Floats of any bits, signalling NaNs among them: for kernels that only move them. */
 const anyBits = (n: number, rnd: () => number): Float32Array =>
-  new Float32Array(Uint32Array.from({ length: n }, () => rnd() * 2 ** 32).buffer);
+  new Float32Array(Uint32Array.from({ length: n }, () => notGuard(rnd() * 2 ** 32)).buffer);
+
+/** Of random bits, as one draw in millions is the guard's and would pass for a place that was not written. */
+const notGuard = (word: number): number => (word >>> 0 === GUARD_WORD ? GUARD_WORD ^ 1 : word);
 
 /** The floats at some places, bit for bit. */
 function gather(x: Float32Array, places: Uint32Array): Float32Array {
@@ -1389,7 +1393,7 @@ function walks(groups: readonly number[]): Testers {
             return lowerColumns(bed.memory, blocks, 1, 1).passes[0].plan;
           };
           const label = `${JSON.stringify(format)} ${m} × ${k}`;
-          checkWalk(bed, kernel, o, { label, plan, flags: bed.pick(FLAGS), view: bed.pick(WALK_VIEWS) });
+          for (const flags of FLAGS) checkWalk(bed, kernel, o, { label, plan, flags, view: bed.pick(WALK_VIEWS) });
         }
       }
       assert.ok(accepted > 0, "accepted nothing");
@@ -1493,7 +1497,7 @@ function fuzzAll(bed: Bed): void {
   const kernels = KERNELS.filter(({ op }) => op === "spmm" || op === "spmv");
   const seen = new Set<Kernel>();
   const size = fc.integer({ min: 0, max: 40 });
-  for (const format of FORMATS) {
+  for (const [i, format] of FORMATS.entries()) {
     for (const transposed of [false, true]) {
       const use: fc.Arbitrary<Use> = fc.record({
         format: fc.constant<Format>(format),
@@ -1513,7 +1517,8 @@ function fuzzAll(bed: Bed): void {
       const property = fc.property(use, (u) => {
         for (const kernel of kernels) if (fuzz(bed, kernel, u)) seen.add(kernel);
       });
-      fc.assert(property, { numRuns: 4, seed });
+      // Each with draws of its own: one unlucky draw, of empty matrices only, would otherwise be that of all of them.
+      fc.assert(property, { numRuns: 4, seed: seed + 2 * i + Number(transposed) });
     }
   }
   assert.equal(
@@ -2004,7 +2009,8 @@ const RANKED: Record<string, (bed: Bed) => number> = {
 const anyNaNs = (x: Float32Array, rnd: () => number): Float32Array => {
   const words = new Uint32Array(x.buffer, x.byteOffset, x.length);
   for (let i = 0; i < x.length; i++) {
-    if (Number.isNaN(x[i])) words[i] = (rnd() < 0.5 ? 0x80000000 : 0) + 0x7f800001 + Math.floor(rnd() * 0x7ffffe);
+    if (!Number.isNaN(x[i])) continue;
+    words[i] = notGuard((rnd() < 0.5 ? 0x80000000 : 0) + 0x7f800001 + Math.floor(rnd() * 0x7ffffe));
   }
   return x;
 };
