@@ -8,6 +8,7 @@ import type { Dtype, SafetensorsData, SafetensorsEntry, SafetensorsFile } from "
 import { readSafetensors, toFloat32 } from "./io/safetensors.js";
 import { detect } from "./patterns.js";
 import type { Tensor } from "./tensor.js";
+import { interleave, randomValues, warmed } from "./timing.js";
 import type { PackedWeight } from "./weight.js";
 
 /** Options of {@link inspect}. */
@@ -70,13 +71,6 @@ const FLOAT_DTYPES: readonly Dtype[] = ["F32", "F64", "F16", "BF16"];
 const BATCH = 64;
 const IMAGE = 28;
 const ROUNDS = 9;
-const SAMPLE_MS = 1;
-
-/**
- * Until V8 has optimised the call and its kernels a small matrix takes up to four times as long, and the order of the
- * two weights decides which looks faster. Took 120 ms on a Xeon at 2.5 GHz with Node 20.20, 2026-11-21.
- */
-const WARM_UP_MS = 300;
 
 /**
  * Looks at every weight matrix of a model: F32, F64, F16 and BF16 tensors of rank 2 (`linear`) and rank 4 (`conv2d`,
@@ -215,7 +209,7 @@ function countEmpty(used: Uint8Array, what: string): string {
   return empty === 0 ? "" : `${empty} empty ${what}${empty === 1 ? "" : "s"}`;
 }
 
-/** Measures; the first matrix of an operation and format again and again, until what it runs is optimised. */
+/** Measures; the first matrix of an operation and format warm-up and all. */
 function measureWarm(
   engine: Engine,
   values: Float32Array,
@@ -225,13 +219,10 @@ function measureWarm(
 ): Pick<InspectRow, "note" | "measured"> {
   const op = shape.length === 2 ? "linear" : readsOneChannel(shape) ? "depthwise" : "conv2d";
   const kind = `${op} ${formatName(packed.format)}`;
-  const start = performance.now();
-  let result = measureMatrix(engine, values, shape, packed);
-  while (!warm.has(kind) && performance.now() - start < WARM_UP_MS) {
-    result = measureMatrix(engine, values, shape, packed);
-  }
+  const measure = () => measureMatrix(engine, values, shape, packed);
+  if (warm.has(kind)) return measure();
   warm.add(kind);
-  return result;
+  return warmed(measure);
 }
 
 function measureMatrix(
@@ -273,21 +264,14 @@ function measureCall(
   packed: PackedWeight,
   run: (x: Tensor, w: PackedWeight, out?: Tensor) => Tensor,
 ): Measurement {
-  const x = engine.tensor(randomActivation(shape.reduce((size, d) => size * d, 1)), shape);
+  const x = engine.tensor(randomValues(shape.reduce((size, d) => size * d, 1)), shape);
   let out: Tensor | undefined;
   try {
     const y = run(x, dense);
     out = y;
     const weights = dense === packed ? [dense] : [dense, packed];
-    // Round after round in turns: a change of the machine's clock or load then meets both alike.
-    const timers = weights.map((w) => timer(() => run(x, w, y)));
-    const least = weights.map(() => Infinity);
-    for (let round = 0; round < ROUNDS; round++) {
-      timers.forEach((sample, i) => {
-        least[i] = Math.min(least[i], sample());
-      });
-    }
-    const [denseMs, packedMs = denseMs] = least;
+    const calls = weights.map((w) => () => void run(x, w, y));
+    const [denseMs, packedMs = denseMs] = interleave(calls, ROUNDS).map(({ min }) => min);
     return { rows, denseMs, packedMs, speedup: denseMs / packedMs };
   } finally {
     out?.dispose();
@@ -300,25 +284,4 @@ function checkClock(): void {
   const start = performance.now();
   for (let reads = 0; reads < 2e7; reads++) if (performance.now() !== start) return;
   fail("ERR_UNSUPPORTED", "measure", "a clock that runs during a computation", "one that stands");
-}
-
-/** Warms `call` up and finds how often it must run for a sample of a millisecond; returns ms of one call. */
-function timer(call: () => void): () => number {
-  const elapsed = (calls: number): number => {
-    const start = performance.now();
-    for (let i = 0; i < calls; i++) call();
-    return performance.now() - start;
-  };
-  let calls = 1;
-  while (elapsed(calls) < SAMPLE_MS) calls *= 2;
-  return () => elapsed(calls) / calls;
-}
-
-/** Values in -1..1, the same on every run: a linear congruential generator (Numerical Recipes). */
-function randomActivation(length: number): Float32Array {
-  let state = 1;
-  return Float32Array.from({ length }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) | 0;
-    return state / 2 ** 31;
-  });
 }

@@ -17,6 +17,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { type BenchRow, type BreakEven, breakEven, recommend } from "../bindings/cli/bench.js";
 import { createEngine } from "../bindings/index.js";
 import type { InspectRow, Measurement } from "../bindings/inspect.js";
 import type { SafetensorsInput } from "../bindings/io/safetensors.js";
@@ -453,6 +454,139 @@ test("--help and --version", () => {
   const packing = run("pack", "--help").stdout;
   for (const option of ["--prune", "--format", "--only", "--skip", "--json"])
     assert.ok(packing.includes(option), option);
+});
+
+// bench
+
+/** From the source, so that it needs no build. */
+function bench(...args: string[]): { status: number | null; stdout: string; stderr: string } {
+  const { NO_COLOR: _, FORCE_COLOR: __, ...env } = process.env;
+  const main = ["--import", "tsx", join("bindings", "cli", "main.ts"), "bench"];
+  return spawnSync(process.execPath, [...main, ...args], { cwd: root, env, encoding: "utf8", timeout: 60_000 });
+}
+
+test("bench: the break-even lies on the line between the points around it", () => {
+  const cases: [zeros: number[], ratios: number[], expected: BreakEven][] = [
+    [[0.5, 0.75], [1.5, 0.5], 0.625],
+    [[0.5, 0.75, 1], [2, 1.25, 0.25], 0.8125],
+    // As fast as dense is not faster.
+    [[0.5, 0.75], [1, 0.5], 0.5],
+    [[0.5, 0.75], [1.5, 1], "never"],
+    [[0.5, 0.75], [3, 2], "never"],
+    [[0.5, 0.75], [0.75, 0.5], "always"],
+    // Noise: what pays at 50% but not at 62.5% pays from beyond 62.5% on.
+    [[0.25, 0.5, 0.625, 0.875], [1.5, 0.75, 1.5, 0.5], 0.75],
+    [[0.5, 0.75, 0.875], [0.5, 0.25, 1.25], "never"],
+    [[0.5], [0.5], "always"],
+    [[0.5], [2], "never"],
+    [[], [], "never"],
+  ];
+  for (const [zeros, ratios, expected] of cases) {
+    const points = zeros.map((share, i) => [share, ratios[i]] as const);
+    assert.is(breakEven(points), expected, JSON.stringify(points));
+  }
+});
+
+test("bench: the recommendation speaks for the shape where a format pays least", () => {
+  const row = (kind: BenchRow["kind"], format: string, paysFrom: BreakEven, ...speedups: number[]) => {
+    const points = speedups.map((speedup, i) => ({ zeros: 0.5 + i / 10, ms: 1, speedup }));
+    return { kind, format, paysFrom, points };
+  };
+  const rows = [
+    row("batch", "csr", 0.55, 0.9, 1.2),
+    row("batch", "4x1", 0.501, 0.9, 1.2),
+    row("batch", "2:4", "always", 1.75),
+    row("row", "csr", "never", 0.5, 0.9),
+    row("row", "4x1", "always", 1.1, 2),
+    row("row", "2:4", "never", 0.75),
+    row("batch", "csr", 0.58, 0.8, 1.1),
+    row("batch", "4x1", "always", 1.1, 2),
+    row("batch", "2:4", "always", 1.5),
+    row("row", "csr", "never", 0.5, 0.9),
+    row("convolution", "csr", "never", 0.5, 0.9),
+    row("convolution", "csr", 0.55, 0.5, 1.5),
+    row("convolution", "2x1", "never", 0.5, 0.9),
+  ];
+  assert.equal(recommend(rows), [
+    "On this machine, with one row: csr does not pay, 4x1 blocks pay from 50% zeros or fewer, 2:4 does not pay (0.75x).",
+    "On this machine, with a batch of 64: csr pays from 58% zeros, 4x1 blocks pay from 51% zeros, 2:4 pays (1.50x).",
+    "On this machine, for a convolution: csr does not pay on every shape, 2x1 blocks do not pay.",
+  ]);
+  assert.equal(recommend([]), []);
+});
+
+test("bench --json: the machine, every row that was asked for, and what follows", () => {
+  const { status, stdout, stderr } = bench("--quick", "--json", "--simd", "simd128", "--only", "linear.*(csr|2:4)$");
+  assert.equal([stderr, status], ["", 0]);
+  const { machine, rounds, rows, recommendation, leftOut } = JSON.parse(stdout) as {
+    machine: Record<string, string>;
+    rounds: number;
+    rows: BenchRow[];
+    recommendation: string[];
+    leftOut: string[];
+  };
+  assert.equal(Object.keys(machine), ["cpu", "runtime", "simd", "version", "date"]);
+  assert.is(machine.simd, "simd128");
+  assert.ok(machine.runtime.includes(process.versions.node), machine.runtime);
+  assert.match(machine.date, /^\d{4}-\d\d-\d\d$/);
+  assert.is(rounds, 9);
+  assert.equal(
+    rows.map(({ work, kind, format }) => [work, kind, format]),
+    [
+      ["linear, 1 row, 768 → 768", "row", "csr"],
+      ["linear, 1 row, 768 → 768", "row", "2:4"],
+      ["linear, 64 rows, 768 → 768", "batch", "csr"],
+      ["linear, 64 rows, 768 → 768", "batch", "2:4"],
+    ],
+  );
+  for (const { work, format, denseMs, points, paysFrom, spread, noisy } of rows) {
+    const name = `${work}, ${format}`;
+    assert.ok(denseMs > 0 && denseMs < 1000, name);
+    assert.equal(
+      points.map(({ zeros }) => zeros),
+      format === "csr" ? [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95] : [0.5],
+      name,
+    );
+    for (const { ms, speedup } of points) assert.ok(ms > 0 && speedup === denseMs / ms, name);
+    assert.is(paysFrom, breakEven(points.map(({ zeros, ms }) => [zeros, ms / denseMs])), name);
+    assert.is(noisy, spread > 0.15, name);
+    assert.ok(spread >= 0, name);
+  }
+  assert.equal(recommendation, recommend(rows));
+  assert.is(recommendation.length, 2);
+  assert.equal(leftOut, []);
+});
+
+test("bench: a table, and sentences at the end", () => {
+  const { status, stdout, stderr } = bench("--quick", "--only", "conv.*(4x1|1:8)$");
+  assert.equal([stderr, status], ["", 0]);
+  for (const line of stdout.split("\n")) assert.ok(line.length <= 120, `${line.length} columns: ${line}`);
+  assert.not.match(stdout, "\u001b");
+  assert.match(stdout, /^.*Node\.js .* skipzeros \S+ \((simd128|relaxed)\), \d{4}-\d\d-\d\d\n\n/);
+  assert.match(stdout, /^work +format +ms dense +50% +70% +80% +90% +95% +pays from +spread$/m);
+  const first = /^conv 3x3, 14², 256 → 256 +4x1 +\d+\.\d{4}( +\d+\.\d\dx){5} +(\d+%( or fewer)?|never) +\d+%( \*)?$/m;
+  assert.match(stdout, first);
+  assert.match(stdout, /^ +1:8 +\d+\.\d{4} +\d+\.\d\dx at 87\.5% +\d+%( \*)?$/m);
+  assert.match(
+    stdout,
+    /\n\nOn this machine, for a convolution: 4x1 blocks [^:]+, 1:8 [^:]*pay[^:]* \(\d+\.\d\dx\)\.\n$/,
+  );
+});
+
+test("bench: what it cannot do", () => {
+  const cases: [string[], RegExp, number][] = [
+    [["--fast"], /unknown option '--fast'/, 2],
+    [["model.safetensors"], /too many arguments/, 2],
+    [["--simd", "avx"], /Allowed choices are auto, simd128, relaxed/, 2],
+    [["--only", "("], /'\(' is invalid\. Invalid regular expression/, 2],
+    [["--only", "gru"], /^skipzeros: Nothing to measure has a name that \/gru\/u finds\.\n$/, 1],
+  ];
+  for (const [args, message, code] of cases) {
+    const { status, stdout, stderr } = bench(...args);
+    assert.match(stderr, message);
+    assert.not.match(stderr, /\n +at /);
+    assert.equal([stdout, status], ["", code], args.join(" "));
+  }
 });
 
 test.run();

@@ -2,6 +2,7 @@
 // Exit codes: 0, 1 for a file or host that will not do, 2 for a command line that is wrong.
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { parsePattern } from "../patterns.js";
+import { runBench } from "./bench.js";
 import { runInspect } from "./inspect.js";
 import { messageOf, version } from "./model.js";
 import { parseFormat, runPack } from "./pack.js";
@@ -64,6 +65,19 @@ program
   .option(...json)
   .addOption(simd())
   .action(runPack);
+
+program
+  .command("bench")
+  .description("Measure for a minute from how many zeros on each format is faster than dense on this machine")
+  .option("--quick", "fewer shapes and rounds: ten seconds")
+  .option(
+    "--only <regex>",
+    'measure only rows of such names, such as "linear, 1 row, 768 → 768, csr"',
+    option((text) => new RegExp(text, "u")),
+  )
+  .option(...json)
+  .addOption(simd())
+  .action(runBench);
 
 // A reader that has seen enough (`| head`) closes the pipe; that is no error of ours.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {

@@ -1,7 +1,6 @@
 // `skipzeros pack`: a model's weights in the form that the engine loads without packing them again.
 import { closeSync, fsyncSync, openSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { SingleBar } from "cli-progress";
 import { checkFormat, formatName } from "../formats/format.js";
 import {
   createEngine,
@@ -16,6 +15,7 @@ import { isWeightMatrix } from "../inspect.js";
 import { isPacked } from "../io/packed.js";
 import { type ParsedPattern, prune } from "../patterns.js";
 import { host, messageOf, named, readModel, version } from "./model.js";
+import { progressOf } from "./progress.js";
 import { type Column, count, kib, percent, printable, table } from "./table.js";
 
 export interface PackArguments {
@@ -102,7 +102,10 @@ export async function runPack(path: string, out: string, o: PackArguments): Prom
     );
   }
   const engine = await createEngine({ simd: o.simd });
-  const progress = progressOf(matrices.reduce((sum, [, { data }]) => sum + data.byteLength, 0));
+  const progress = progressOf(
+    "packing",
+    matrices.reduce((sum, [, { data }]) => sum + data.byteLength, 0),
+  );
   try {
     const contents = new Map<string, Serializable>(file.tensors);
     const rows: Row[] = [];
@@ -174,15 +177,6 @@ function write(path: string, bytes: Uint8Array): void {
     if (made) rmSync(part, { force: true });
     throw new Error(`${path} cannot be written: ${messageOf(error)}`);
   }
-}
-
-/** A bar on a person's terminal; stdout and files of stderr stay clean. */
-function progressOf(total: number): { add(bytes: number): void; stop(): void } {
-  if (!process.stderr.isTTY) return { add() {}, stop() {} };
-  const format = "packing [{bar}] {percentage}%";
-  const bar = new SingleBar({ format, stream: process.stderr, hideCursor: true, clearOnComplete: true });
-  bar.start(total, 0);
-  return { add: (bytes) => bar.increment(bytes), stop: () => bar.stop() };
 }
 
 function render({ file, out, simd, cpu, runtime, rows, totals }: Report): string {
