@@ -137,6 +137,8 @@ const out = engine.linear(row, tiny);
 const others = {
   depthwise: () =>
     kernels.f32_dense_depthwise(channels, 1, taps, 9, result, image, 3840, 120, result, side, side, 0, 0, 0, 0),
+  depthwise3: () =>
+    kernels.f32_dense_depthwise_3x3(channels, 1, 1, result, image, 3840, 120, result, side, side, 0, 0, 0, 0),
   turn: () => kernels.f32_transpose(32, SIZE, x, SIZE * 4, y, 128),
   copy: () => kernels.f32_copy(channels, side, side, image, 3600, 120, result, side * side * 4, side * 4),
   call: () => void engine.linear(row, tiny, { out }),
@@ -163,7 +165,9 @@ for (const [i, { name }] of products.entries()) {
   const entry = Math.max(0, (s * b.rows - t * a.rows) / (a.entries * b.rows - b.entries * a.rows));
   table[name] = [round(entry), round(Math.max(0, (t - entry * b.entries) / b.rows))];
 }
-table.f32_dense_depthwise = [round(ns("depthwise") / (channels * 9 * side * side)), 0];
+const multiplied = channels * 9 * side * side;
+table.f32_dense_depthwise = [round(ns("depthwise") / multiplied), 0];
+table.f32_dense_depthwise_3x3 = [round(ns("depthwise3") / multiplied), 0];
 
 const costs: BuildCosts = {
   machine: `${machine.cpu}, Node ${machine.node}, ${machine.date}`,

@@ -20,7 +20,7 @@ export interface Kernel {
   op: "spmm" | "spmv" | "spmspv" | "depthwise" | "layout" | "elementwise" | "pool";
   /** Columns of one strip; 1 for a vector; 0 where it does not apply. */
   tile: number;
-  /** Rows and columns of one entry of the stream. */
+  /** Rows and columns of one entry of the stream; of a depthwise one's only kernel, or 1 × 1 for all. */
   block: readonly [rows: number, cols: number];
   /** Names the stream: kernels with the same one differ in the tile only. */
   stream: string;
@@ -105,6 +105,7 @@ export const KERNELS: readonly Kernel[] = [
   block("spmspv", 4, 1),
   { ...dense("f32_dense_spmspv", "spmspv", 1), accepts: (w) => w.dense && w.rowsPerGroup === 0 },
   dense("f32_dense_depthwise", "depthwise", 0),
+  { ...dense("f32_dense_depthwise_3x3", "depthwise", 0), block: [3, 3], stream: "dense 3x3" },
   plain("layout", "f32_transpose"),
   plain("layout", "f32_pad"),
   plain("layout", "f32_copy"),

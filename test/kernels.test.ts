@@ -995,30 +995,33 @@ interface DepthwiseSizes {
   inputs: number;
   multiplier: number;
   tapCount: number;
+  /** Of a kernel that takes it itself. */
+  stride?: number;
   rows: number;
   cols: number;
 }
 
 /** A depthwise product: row c of W is one channel's kernel, the columns are the pixels of an output plane. */
-function depthwiseProduct(bed: Bed, { inputs, multiplier, tapCount, rows, cols }: DepthwiseSizes) {
+function depthwiseProduct(bed: Bed, { inputs, multiplier, tapCount, stride = 1, rows, cols }: DepthwiseSizes) {
   const channels = inputs * multiplier;
-  const pitch = cols + 5;
+  const pitch = cols * stride + 5;
   const taps = range(tapCount).map((t) => Math.floor(t / 3) * pitch + (t % 3));
-  const last = Math.max(0, ...taps);
-  const plane = Math.max(0, rows - 1) * pitch + last + cols + 1;
+  const last = Math.max(0, ...taps) + Math.max(0, cols - 1) * stride;
+  const plane = Math.max(0, rows - 1) * stride * pitch + last + 2;
   const product: Product = {
     m: channels,
     k: tapCount,
     w: values(channels * tapCount, 0, bed.rnd),
     stored: new Uint8Array(channels * tapCount).fill(1),
-    x: values(inputs && rows && cols ? (inputs - 1) * plane + (rows - 1) * pitch + last + cols : 0, 0, bed.rnd),
+    x: values(inputs && rows && cols ? (inputs - 1) * plane + (rows - 1) * stride * pitch + last + 1 : 0, 0, bed.rnd),
     input: (row, t) => Math.floor(row / multiplier) * plane + taps[t],
-    columns: grid([rows, pitch], [cols, 1]),
+    columns: grid([rows, stride * pitch], [cols, stride]),
     yPitch: rows * cols,
   };
   const plan = (kernel: Kernel) => (): Launch => {
     const offsets = taps.map((t) => t * 4);
-    const weights = [bed.memory.put("taps", offsets), tapCount, bed.memory.put("w", product.w)];
+    const own = kernel.block[0] > 1 ? [stride] : [bed.memory.put("taps", offsets), tapCount];
+    const weights = [...own, bed.memory.put("w", product.w)];
     const run = bed.kernels[kernel.name];
     return (x, y, ...ending) =>
       run(channels, multiplier, ...weights, x, plane * 4, pitch * 4, y, rows, cols, ...ending);
@@ -1026,8 +1029,8 @@ function depthwiseProduct(bed: Bed, { inputs, multiplier, tapCount, rows, cols }
   return { product, plan, pitch };
 }
 
-/** The header's 60 bytes; behind y what every buffer has. */
-const DEPTHWISE_SLACK = { x: 60, y: TAIL };
+/** The headers' most; behind y what every buffer has. */
+const DEPTHWISE_SLACK = { x: 32, y: TAIL };
 
 function checkDepthwise(
   bed: Bed,
@@ -1041,43 +1044,48 @@ function checkDepthwise(
   checkProduct(bed, product, { ...call, plan: plan(kernel) });
 }
 
-const depthwise: Testers = {
-  "kernels, columns and multipliers"(bed, kernel) {
-    for (const tapCount of [0, 1, 2, 5, 9, 25]) {
-      for (const cols of [...range(20), 32, 37]) {
-        for (const multiplier of [1, 2, 3]) {
-          const [inputs, rows] = [bed.pick([1, 2, 3]), bed.pick([1, 2, 3])];
-          checkDepthwise(bed, kernel, { inputs, multiplier, tapCount, rows, cols });
-        }
-      }
-    }
-  },
-  "every flag and view, none to three rows and inputs"(bed, kernel) {
-    for (const tapCount of [9, 4]) {
-      for (const flags of FLAGS) {
-        for (const view of VIEWS) {
-          for (const [inputs, rows] of pairs(4)) {
-            checkDepthwise(bed, kernel, { inputs, multiplier: 2, tapCount, rows, cols: 21 }, flags, view);
+/** Kernels of so many taps, at each of the strides that a kernel takes itself. */
+const depthwise = (tapCounts: readonly number[], strides: readonly number[]): Testers => {
+  const kinds = tapCounts.flatMap((tapCount) => strides.map((stride) => [tapCount, stride]));
+  return {
+    "kernels, columns and multipliers"(bed, kernel) {
+      for (const [tapCount, stride] of kinds) {
+        for (const cols of [...range(20), 32, 37]) {
+          for (const multiplier of [1, 2, 3]) {
+            const [inputs, rows] = [bed.pick([1, 2, 3]), bed.pick([1, 2, 3])];
+            checkDepthwise(bed, kernel, { inputs, multiplier, tapCount, stride, rows, cols });
           }
         }
       }
-    }
-  },
-  "NaN and infinities reach the pixels around them only"(bed, kernel) {
-    for (const tapCount of [9, 4]) {
-      for (const value of [NaN, Infinity, -Infinity]) {
+    },
+    "every flag and view, none to three rows and inputs"(bed, kernel) {
+      for (const [tapCount, stride] of kinds.slice(-2)) {
         for (const flags of FLAGS) {
-          const sizes = { inputs: 2, multiplier: 2, tapCount, rows: 5, cols: 21 };
-          const { product, plan, pitch } = depthwiseProduct(bed, sizes);
-          // In the second input, which both of the last two channels read, where each tap meets it once.
-          product.x[product.input(2, 0) + 2 * pitch + 9] = value;
-          const call = { label: `${value}`, flags, view: bed.pick(VIEWS), slack: DEPTHWISE_SLACK };
-          const y = checkProduct(bed, product, { ...call, plan: plan(kernel) });
-          reaches(y, value, flags, new Array(2 * tapCount).fill(1));
+          for (const view of VIEWS) {
+            for (const [inputs, rows] of pairs(4)) {
+              checkDepthwise(bed, kernel, { inputs, multiplier: 2, tapCount, stride, rows, cols: 21 }, flags, view);
+            }
+          }
         }
       }
-    }
-  },
+    },
+    "NaN and infinities reach the pixels around them only"(bed, kernel) {
+      for (const [tapCount, stride] of kinds.slice(-2)) {
+        for (const value of [NaN, Infinity, -Infinity]) {
+          for (const flags of FLAGS) {
+            const sizes = { inputs: 2, multiplier: 2, tapCount, stride, rows: 5, cols: 21 };
+            const { product, plan, pitch } = depthwiseProduct(bed, sizes);
+            // In the second input, which both of the last two channels read, where each tap that can meet it does so once.
+            product.x[product.input(2, 0) + 2 * pitch + 9] = value;
+            const call = { label: `${value}`, flags, view: bed.pick(VIEWS), slack: DEPTHWISE_SLACK };
+            const y = checkProduct(bed, product, { ...call, plan: plan(kernel) });
+            const meets = (t: number) => (2 - Math.floor(t / 3)) % stride === 0 && (9 - (t % 3)) % stride === 0;
+            reaches(y, value, flags, new Array(2 * range(tapCount).filter(meets).length).fill(1));
+          }
+        }
+      }
+    },
+  };
 };
 
 // ------------------------------------------------------------------------------------- products with sparse activations
@@ -2268,7 +2276,7 @@ const FAMILIES: Record<string, Family> = {
   "spmv/dense": DENSE_VECTOR,
 };
 
-/** By op and format; by name where there is no format. */
+/** By op and format; by name where there is no format, and of depthwise ones. */
 const TESTERS: Record<string, Testers> = {
   "spmm/csr": { ...products(BLOCKS), ...convolutions(BLOCKS), ...passes(BLOCKS) },
   "spmm/block": { ...products(BLOCKS), ...convolutions(BLOCKS), ...passes(BLOCKS) },
@@ -2280,7 +2288,8 @@ const TESTERS: Record<string, Testers> = {
   "spmspv/csr": walks([1, 2, 3]),
   "spmspv/block": walks([1, 2, 3]),
   "spmspv/dense": walks([1]),
-  "depthwise/dense": depthwise,
+  f32_dense_depthwise: depthwise([0, 1, 2, 5, 25, 9, 4], [1]),
+  f32_dense_depthwise_3x3: depthwise([9], [1, 2]),
   f32_transpose: transpose,
   f32_pad: pad,
   f32_copy: copy,
@@ -2298,7 +2307,7 @@ const TESTERS: Record<string, Testers> = {
   f32_global_avg_pixels: meanOfPixels,
 };
 
-const keyOf = ({ name, op, format }: Kernel): string => (format ? `${op}/${format}` : name);
+const keyOf = ({ name, op, format }: Kernel): string => (format && op !== "depthwise" ? `${op}/${format}` : name);
 
 /** Exports that are no kernels, and why. */
 const NOT_KERNELS: Record<string, string> = {

@@ -8,9 +8,12 @@
 import { Simd } from "../simd";
 
 class Op {
-  /** Maximum (a NaN wins) or sum. */
+  /**
+   * Maximum (a NaN wins) or sum. One pmax keeps a's NaN, the other b's; their union is still one, and otherwise both are the
+   * same, but for zeros of both signs. Three instructions on x86, where max is eight.
+   */
   @inline static join(most: bool, a: v128, b: v128): v128 {
-    return most ? f32x4.max(a, b) : f32x4.add(a, b);
+    return most ? v128.or(f32x4.pmax(a, b), f32x4.pmax(b, a)) : f32x4.add(a, b);
   }
 }
 

@@ -3,7 +3,7 @@ import { costOf, type Work } from "../costs.js";
 import { type Candidate, candidates, forcedKernel, forcedKey, kernelsFor } from "../dispatch.js";
 import type { Engine } from "../engine.js";
 import type { InputMap } from "../formats/streams.js";
-import { PANEL } from "../kernels.js";
+import { type Kernel, PANEL } from "../kernels.js";
 import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
 import { GROUP, macsOf, PANEL_MAP, PITCH, type ProductPlan } from "./linear.js";
@@ -68,7 +68,9 @@ export interface ConvPlan {
   ways: Candidate[];
   strips: Strips[];
   image: Images;
-  stride: { sh: number; sw: number };
+  win: Window;
+  /** Rows and columns from one of a phase to its next: the stride, or 1 where the kernel takes the stride itself. */
+  step: { sh: number; sw: number };
   features: number;
   oh: number;
   ow: number;
@@ -82,11 +84,14 @@ export interface ConvPlan {
   key: string;
   /** Planes to copy the input into first; none when it can be read where it lies. */
   phases: Phase[];
+  /** How many channels are copied, and then used, at a time. */
+  channels: number;
   /** Bytes of a plane of one phase. */
   plane: number;
   /** Whether each strip of x is copied into a panel first, whose rows are whole cache lines. */
   panels: boolean;
-  depthwise: boolean;
+  /** The kernel of a depthwise convolution. */
+  depthwise: Kernel | undefined;
 }
 
 /**
@@ -94,6 +99,9 @@ export interface ConvPlan {
  * KiB: 1.16, 1.11, 1.08, 1.12, 1.28, 1.40, 1.50; at 28² and 128 channels 20 was best (Cascade Lake, L1 32 KiB, 2026-11-21).
  */
 const L1_SHARE = 20 * 1024;
+
+/** Padded planes that a depthwise kernel finds in L2: all at once were up to 1.06 times slower, 16 KiB the same (Zen 4). */
+const L2_SHARE = 64 * 1024;
 
 function planConv(
   engine: Engine,
@@ -110,7 +118,7 @@ function planConv(
 
 /**
  * The ways to run: over whole planes with the junk between their rows, or row by row. Then there is no junk, and strips write
- * where the result stands; but each row has narrow strips of its own. Not for dense weights: a call walks all of them, which
+ * where the result stands; but each row has narrow strips of its own. Not for large dense weights: a call walks all of them, which
  * only a long run of strips pays for.
  */
 function waysOf(
@@ -118,19 +126,26 @@ function waysOf(
   w: PackedWeight,
   work: Work,
   image: Images,
-  { oh, ow }: Window,
+  win: Window,
   groups: number,
   pitch: number,
   force: string | undefined,
 ): (Candidate & { runs: number })[] {
+  const { oh, ow } = win;
   const structure = w.structure(false, groups);
-  const depthwise = work.channels === 1 && groups > 1 ? kernelsFor("depthwise", structure) : [];
+  const depthwise =
+    work.channels === 1 && groups > 1 ? kernelsFor("depthwise", structure).filter((kernel) => fits(kernel, win)) : [];
   const forced = forcedKernel(force, [...kernelsFor("spmm", structure), ...depthwise]);
   if (oh * ow === 0 || work.m === 0) return [];
   const { costs } = engine;
   const outputs = work.m * oh * ow;
+  // A dense product of one row a group leaves most of its tile empty, which the model does not know.
   const cut = (columns: number) =>
-    forced?.op === "depthwise" ? [] : candidates("spmm", columns, structure, work, costs, forced);
+    forced?.op === "depthwise"
+      ? []
+      : candidates("spmm", columns, structure, work, costs, forced).filter(
+          ({ cuts }) => forced || depthwise.length === 0 || cuts[0].kernel.format !== "dense",
+        );
   const direct = !image.nhwc && pitch === ow && (oh * ow) % 4 === 0;
   const flat = cut((oh - 1) * pitch + ow).map((way) => ({
     cuts: way.cuts,
@@ -139,7 +154,7 @@ function waysOf(
   }));
   const rows = !image.nhwc && pitch !== ow && ow % 4 === 0 ? cut(ow) : [];
   const byRow = rows
-    .filter(({ cuts }) => cuts[0].kernel.format !== "dense")
+    .filter(({ cuts }) => cuts[0].kernel.format !== "dense" || work.m * work.k * 4 <= L1_SHARE)
     .map(({ cuts, ns }) => ({ cuts, ns: ns * oh, runs: oh }));
   const alone = depthwise
     .filter((kernel) => !forced || kernel === forced)
@@ -154,6 +169,61 @@ function waysOf(
     .map((way) => ({ ...way, ns: way.ns + costs.call }));
 }
 
+/** Whether a depthwise kernel can run a window: that for 3 × 3 takes strides 1 and 2, as they are in both directions. */
+const fits = ({ block: [height, width] }: Kernel, { kh, kw, sh, sw, dh, dw }: Window): boolean =>
+  height === 1 || (kh === height && kw === width && dh === 1 && dw === 1 && sh === sw && sh <= 2);
+
+/** Where a kernel finds the input's rows. */
+interface Planes {
+  /** Floats from one row of a plane to the next, at least. */
+  pitch: number;
+  /** With a pitch of at least that, and with so many channels at a time. */
+  lay(pitch: number, channels: number): { phases: Phase[]; plane: number; taps: number[] };
+}
+
+/** The input itself, or padded copies of it, one for each phase of the steps. */
+function planesOf(image: Images, win: Window, step: ConvPlan["step"]): Planes {
+  const { kh, kw, dh, dw, sh, sw, top, left, oh, ow } = win;
+  const kernel = Array.from({ length: kh * kw }, (_, i) => ({ y: Math.floor(i / kw) * dh, x: (i % kw) * dw }));
+  if (step.sh === 1 && step.sw === 1 && top + left + win.bottom + win.right === 0) {
+    const taps = kernel.map(({ y, x }) => (y * image.w + x) * 4);
+    return { pitch: image.w, lay: () => ({ phases: [], plane: image.h * image.w * 4, taps }) };
+  }
+  // Columns and rows a phase must hold, and how far one row's right zeros can be the next one's left zeros.
+  const held = Math.floor(((ow - 1) * sw + (kw - 1) * dw) / step.sw) + 1;
+  const lines = Math.floor(((oh - 1) * sh + (kh - 1) * dh) / step.sh) + 1;
+  let shared = held;
+  const phaseOf = ({ y, x }: { y: number; x: number }) => `${y % step.sh},${x % step.sw}`;
+  const found = new Map<string, { number: number; down: Span; across: Span }>();
+  for (const tap of kernel) {
+    if (found.has(phaseOf(tap))) continue;
+    const across = inside((tap.x % step.sw) - left, step.sw, image.w, held);
+    const down = inside((tap.y % step.sh) - top, step.sh, image.h, lines);
+    found.set(phaseOf(tap), { number: found.size, down, across });
+    if (across.count) shared = Math.min(shared, across.before, held - across.before - across.count);
+  }
+  const lay = (pitch: number, channels: number) => {
+    const phases = [...found.values()].map(({ down, across }) => ({
+      rows: across.count ? down.count : 0,
+      cols: across.count,
+      y: down.first,
+      x: across.first,
+      head: down.before * pitch + across.before,
+    }));
+    let plane = Math.ceil((lines * pitch + shared) / 16) * 64;
+    // Planes a multiple of 4 KiB apart would share their cache sets.
+    if (plane % 4096 === 0) plane += 64;
+    const taps = kernel.map((tap) => {
+      const phase = found.get(phaseOf(tap)) as { number: number };
+      const at = Math.floor(tap.y / step.sh) * pitch + Math.floor(tap.x / step.sw);
+      return phase.number * channels * plane + at * 4;
+    });
+    return { phases, plane, taps };
+  };
+  // Rows of outputs never overlap: a residual may differ where the inputs are the same zeros.
+  return { pitch: Math.max(1, ow, held - shared), lay };
+}
+
 function makePlan(
   engine: Engine,
   w: PackedWeight,
@@ -162,9 +232,8 @@ function makePlan(
   groups: number,
   force: string | undefined,
 ): ConvPlan {
-  const { kh, kw, sh, sw, dh, dw, top, left, oh, ow } = win;
+  const { kh, kw, oh, ow } = win;
   const [features, perGroup] = w.shape;
-  const copied = sh > 1 || sw > 1 || top + left + win.bottom + win.right > 0;
   // A strip touches so much of each channel: kh rows of it, and part of a cache line before or after.
   const channelsPerBlock = Math.max(1, Math.floor(L1_SHARE / (kh * (PANEL * 4 + 64))));
   const work: Work = {
@@ -174,55 +243,23 @@ function makePlan(
     channels: perGroup,
     channelsPerBlock,
   };
-  const taps: number[] = [];
-  let phases: Phase[] = [];
-  let pitch = image.w;
-  let plane = image.h * image.w * 4;
-  let ways: ReturnType<typeof waysOf> = [];
-  if (copied) {
-    // Columns and rows a phase must hold, and how far one row's right zeros can be the next one's left zeros.
-    const held = ow + Math.floor(((kw - 1) * dw) / sw);
-    const lines = oh + Math.floor(((kh - 1) * dh) / sh);
-    let shared = held;
-    const numbers = new Map<string, number>();
-    const found: { down: Span; across: Span }[] = [];
-    for (let ky = 0; ky < kh; ky++) {
-      for (let kx = 0; kx < kw; kx++) {
-        const py = (ky * dh) % sh;
-        const px = (kx * dw) % sw;
-        if (numbers.has(`${py},${px}`)) continue;
-        numbers.set(`${py},${px}`, found.length);
-        const across = inside(px - left, sw, image.w, held);
-        found.push({ down: inside(py - top, sh, image.h, lines), across });
-        if (across.count) shared = Math.min(shared, across.before, held - across.before - across.count);
-      }
-    }
-    // Rows of outputs never overlap: a residual may differ where the inputs are the same zeros.
-    pitch = Math.max(1, ow, held - shared);
-    ways = waysOf(engine, w, work, image, win, groups, pitch, force);
-    // Rows that start on a vector: fewer loads cross a cache line (3x3, 56², 64→64: 1.08 to 1.10 times as fast; 28²: 1.02).
-    if (ways.length && ways[0].runs > 1) pitch = Math.ceil(pitch / 4) * 4;
-    phases = found.map(({ down, across }) => ({
-      rows: across.count ? down.count : 0,
-      cols: across.count,
-      y: down.first,
-      x: across.first,
-      head: down.before * pitch + across.before,
-    }));
-    plane = Math.ceil((lines * pitch + shared) / 16) * 64;
-    // Planes a multiple of 4 KiB apart would share their cache sets.
-    if (plane % 4096 === 0) plane += 64;
-    for (let ky = 0; ky < kh; ky++) {
-      for (let kx = 0; kx < kw; kx++) {
-        const phase = numbers.get(`${(ky * dh) % sh},${(kx * dw) % sw}`) as number;
-        const at = Math.floor((ky * dh) / sh) * pitch + Math.floor((kx * dw) / sw);
-        taps.push(phase * image.c * plane + at * 4);
-      }
-    }
-  } else {
-    ways = waysOf(engine, w, work, image, win, groups, pitch, force);
-    for (let ky = 0; ky < kh; ky++) for (let kx = 0; kx < kw; kx++) taps.push((ky * dh * image.w + kx * dw) * 4);
+  let step = { sh: win.sh, sw: win.sw };
+  let planes = planesOf(image, win, step);
+  const ways = waysOf(engine, w, work, image, win, groups, planes.pitch, force);
+  const best = ways[0] ?? { cuts: [], ns: 0, runs: 1 };
+  const { runs } = best;
+  const depthwise = best.cuts.find(({ kernel }) => kernel.op === "depthwise")?.kernel;
+  if (depthwise && depthwise.block[0] > 1) {
+    step = { sh: 1, sw: 1 };
+    planes = planesOf(image, win, step);
   }
+  let { pitch } = planes;
+  let { phases, plane, taps } = planes.lay(pitch, image.c);
+  // Rows that start on a vector: fewer loads cross a cache line (3x3, 56², 64→64: 1.08 to 1.10 times as fast; 28²: 1.02).
+  if (phases.length && runs > 1) pitch = Math.ceil(pitch / 4) * 4;
+  const few = Math.max(1, Math.floor(L2_SHARE / (phases.length * plane)));
+  const channels = depthwise && phases.length ? Math.min(image.c, few) : image.c;
+  ({ phases, plane, taps } = planes.lay(pitch, channels));
   const map: InputMap = {
     taps,
     channelStride: plane,
@@ -230,12 +267,9 @@ function makePlan(
     groupStride: perGroup * plane,
     channelsPerBlock,
   };
-  const best = ways[0] ?? { cuts: [], ns: 0, runs: 1 };
-  const depthwise = best.cuts.length > 0 && best.cuts[0].kernel.op === "depthwise";
-  const { runs } = best;
   // Where rows of x start anywhere, a panel saves the loads that cross a cache line: 7², 1024→1024 and 160→960 at 80 to 95% zeros
   // 1.07 to 1.16 times as fast; 14² and 28², whose rows start on a vector, 0.93 to 1.0, 56² 0.7 to 1.05 (Zen 4, 2026-11-21).
-  const scattered = kh * kw === 1 && !copied && groups === 1 && (image.h * image.w) % 4 !== 0;
+  const scattered = kh * kw === 1 && !phases.length && groups === 1 && (image.h * image.w) % 4 !== 0;
   const panels = scattered && best.cuts.length > 0 && best.cuts[0].kernel.format !== "dense";
   const columns = runs > 1 ? ow : oh && ow ? (oh - 1) * pitch + ow : 0;
   const strips: Strips[] = [];
@@ -255,7 +289,8 @@ function makePlan(
     ways,
     strips,
     image,
-    stride: { sh, sw },
+    win,
+    step,
     features,
     oh,
     ow,
@@ -267,6 +302,7 @@ function makePlan(
       ? `${best.cuts[0].kernel.stream} panel`
       : `${best.cuts[0]?.kernel.stream} ${map.channelStride}/${groups}/${taps.join()}`,
     phases,
+    channels,
     plane,
     panels,
     depthwise,
@@ -349,27 +385,14 @@ export function convolve(
   nhwc: boolean,
 ): Tensor {
   const { f32_transpose: transpose, f32_copy: copy, f32_pad: pad } = engine.kernels;
-  const {
-    image,
-    stride: { sh, sw },
-    features,
-    oh,
-    ow,
-    pitch,
-    columns,
-    runs,
-    map,
-    phases,
-    plane,
-    panels,
-    depthwise,
-  } = plan;
+  const { image, win, step, features, oh, ow, pitch, columns, runs, map, phases, channels, plane, panels, depthwise } =
+    plan;
   const pixels = image.h * image.w;
   const outputs = oh * ow;
   // A strip may write where it stands if there is no junk to drop and no vector reaches into the next row.
   const direct = !nhwc && (depthwise || runs > 1 || (pitch === ow && outputs % 4 === 0));
   const flat = depthwise ? outputs * 4 : Math.ceil(columns / 4) * 16;
-  const padded = phases.length * image.c * plane;
+  const padded = phases.length * channels * plane;
   const group = Math.max(1, Math.min(plan.strips.length, Math.floor(GROUP / (image.c * PITCH))));
   const scratch = [
     placeBytes(x),
@@ -396,50 +419,50 @@ export function convolve(
         transpose(pixels, image.c, source, image.c * 4, turned, pixels * 4);
         source = turned;
       }
-      phases.forEach((phase, p) => {
-        const at = source + (phase.y * image.w + phase.x) * 4;
-        const to = planes + p * image.c * plane;
-        pad(
-          image.c,
-          phase.rows,
-          phase.cols,
-          at,
-          pixels * 4,
-          sh * image.w * 4,
-          sw * 4,
-          to,
-          plane,
-          phase.head * 4,
-          pitch * 4,
-        );
-      });
-      if (phases.length) source = planes;
       const result = y.ptr + i * features * outputs * 4;
       const to = direct ? result : flatAt;
       const stride = direct ? outputs * 4 : flat;
       const before = residual + i * features * outputs * 4;
       if (residual) layOut(before, to, true);
 
+      /** Copies n channels from the given one on into padded planes, and tells where to read them. */
+      const padFrom = (channel: number, n: number): number => {
+        phases.forEach((phase, p) => {
+          const at = source + (channel * pixels + phase.y * image.w + phase.x) * 4;
+          const to = planes + p * channels * plane;
+          const [row, col] = [step.sh * image.w * 4, step.sw * 4];
+          pad(n, phase.rows, phase.cols, at, pixels * 4, row, col, to, plane, phase.head * 4, pitch * 4);
+        });
+        return phases.length ? planes : source + channel * pixels * 4;
+      };
+
       if (depthwise) {
+        const multiplier = features / image.c;
         const flags = (ending.accumulate ? ACCUMULATE : 0) | (bias ? BIAS : 0) | (f.clamp ? CLAMP : 0);
-        const taps = lowered.ptr;
-        engine.kernels.f32_dense_depthwise(
-          features,
-          features / image.c,
-          taps,
-          map.taps.length,
-          taps + map.taps.length * 4,
-          source,
-          plane,
-          pitch * 4,
-          to,
-          oh,
-          ow,
-          bias,
-          flags,
-          f.lo,
-          f.hi,
-        );
+        const weights = lowered.ptr + map.taps.length * 4;
+        const run = engine.kernels[depthwise.name];
+        for (let c = 0; c < image.c; c += channels) {
+          const n = Math.min(channels, image.c - c);
+          const first = c * multiplier;
+          // One takes the stride, the other any taps.
+          const own = depthwise.block[0] > 1 ? [win.sh] : [lowered.ptr, map.taps.length];
+          run(
+            n * multiplier,
+            multiplier,
+            ...own,
+            weights + first * map.taps.length * 4,
+            padFrom(c, n),
+            plane,
+            pitch * 4,
+            to + first * outputs * 4,
+            oh,
+            ow,
+            bias && bias + first * 4,
+            flags,
+            f.lo,
+            f.hi,
+          );
+        }
       } else if (panels) {
         for (let p = 0; p < plan.strips.length; p += group) {
           const now = plan.strips.slice(p, p + group);
@@ -450,7 +473,7 @@ export function convolve(
           runStrips(engine, lowered, now, panelsAt - now[0].x, to, stride, features, image.c * 4, ending);
         }
       } else {
-        runStrips(engine, lowered, plan.strips, source, to, stride, features, image.c * 4, ending);
+        runStrips(engine, lowered, plan.strips, padFrom(0, image.c), to, stride, features, image.c * 4, ending);
       }
       if (!direct) layOut(result, to, false);
 
