@@ -2153,7 +2153,7 @@ function checkPool(bed: Bed, kernel: Kernel, o: PoolSizes, most: boolean, spoil?
   const actual = bed.perform({
     label,
     view: bed.pick(viewsOf("x", "y", "work")),
-    slack: { x: TAIL },
+    slack: { x: 28 },
     inputs: { x },
     y: size,
     places: grid([size, 1]),
@@ -2187,9 +2187,27 @@ function* poolSizes(bed: Bed, most: boolean): Generator<PoolSizes> {
   }
 }
 
+/** Windows that have a loop of their own, where inner is 1. */
+const QUARTERS: Omit<PoolSizes, "planes" | "h" | "w"> = {
+  inner: 1,
+  kernel: [2, 2],
+  stride: [2, 2],
+  padding: [0, 0, 0, 0],
+  countPad: undefined,
+};
+
 const pool = (most: boolean): Testers => ({
   "kernels, strides, widths and padding"(bed, kernel) {
     for (const o of poolSizes(bed, most)) checkPool(bed, kernel, o, most);
+  },
+  "quarters of planes of all sizes"(bed, kernel) {
+    for (const planes of range(4)) {
+      for (const h of [2, 3, 4, 7]) {
+        for (const w of [...range(20).slice(2), 34]) {
+          checkPool(bed, kernel, { ...QUARTERS, planes, h, w, countPad: most ? undefined : true }, most);
+        }
+      }
+    }
   },
   "NaN and infinities reach the windows over them only"(bed, kernel) {
     for (const inner of [1, 3, 8]) {
@@ -2199,6 +2217,8 @@ const pool = (most: boolean): Testers => ({
           const o: PoolSizes = { ...sizes, kernel: [3, 3], stride: [stride, stride] };
           checkPool(bed, kernel, o, most, (x) => (x[Math.floor(bed.rnd() * x.length)] = value));
           checkPool(bed, kernel, o, most, (x) => x.fill(value));
+          const quarters = { ...QUARTERS, ...sizes, padding: QUARTERS.padding };
+          checkPool(bed, kernel, quarters, most, (x) => (x[Math.floor(bed.rnd() * x.length)] = value));
         }
       }
     }
