@@ -3,7 +3,8 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { basename, join } from "node:path";
 import { runInThisContext } from "node:vm";
-import { chainModel, layerModel } from "./tflite.mjs";
+import { channelsFirst, channelsLast, shapesOf } from "./graph.mjs";
+import { tfliteModel } from "./tflite.mjs";
 
 const require = createRequire(import.meta.url);
 const core = join(import.meta.dirname ?? new URL(".", import.meta.url).pathname, "node_modules/@litertjs/core");
@@ -30,10 +31,12 @@ export async function litert(relaxed) {
   const lib = await import("@litertjs/core");
   await lib.loadLiteRt(relaxed ? wasm : wasm + file, { threads: false });
 
-  /** A model and its input → { run, result, free }. */
-  async function compile(bytes, data, shape) {
-    const compiled = await lib.loadAndCompile(bytes, { accelerator: "wasm", cpuOptions: { numThreads: 1 } });
-    const x = new lib.Tensor(data, shape);
+  const builder = (sparse) => async (graph) => {
+    const shape = shapesOf(graph).at(-1);
+    const options = { accelerator: "wasm", cpuOptions: { numThreads: 1 } };
+    const compiled = await lib.loadAndCompile(tfliteModel(graph, sparse), options);
+    const [n, c, h, w] = graph.shape;
+    const x = new lib.Tensor(channelsLast(graph.x, graph.shape), h ? [n, h, w, c] : [n, c]);
     const once = async () => (await compiled.run(x))[0];
     return {
       async run() {
@@ -43,35 +46,29 @@ export async function litert(relaxed) {
         const y = await once();
         const data = y.toTypedArray().slice();
         y.delete();
-        return data;
+        return channelsFirst(sparse && shape.length === 4 ? spaceToDepth(data, shape) : data, shape);
       },
       free() {
         x.delete();
         compiled.delete();
       },
     };
-  }
-  /** One operator with constant weights: { x, xShape, w, wShape, yShape, conv? }. */
-  const build = (layer) => compile(layerModel(layer), layer.x, layer.xShape);
-
-  const chain = (sparse) => ({
-    name: `LiteRT.js-${sparse ? "sparse" : "dense"} 2.5.3`,
-    async build(net, depth) {
-      const built = await compile(chainModel(net, depth, sparse), net.x, net.xShape);
-      return { ...built, result: async () => spaceToDepth(await built.result(), net.size, net.channels) };
-    },
-  });
-  return { name: "LiteRT.js 2.5.3", build, chains: [chain(true), chain(false)] };
+  };
+  return {
+    name: "LiteRT.js 2.5.3",
+    build: builder(false),
+    sparse: { name: "LiteRT.js-sparse 2.5.3", build: builder(true) },
+  };
 }
 
-/** Undoes the last operator of chainModel: [2 size, 2 size, c / 4] → [size, size, c]. */
-function spaceToDepth(a, size, c) {
+/** Undoes the depth-to-space at the end of a sparse model: [2 h, 2 w, c / 4] → [h, w, c]. */
+function spaceToDepth(a, [, c, , w]) {
   const y = new Float32Array(a.length);
   const quarter = c / 4;
   for (let i = 0; i < a.length; i++) {
     const pixel = Math.floor(i / quarter);
-    const [row, col] = [Math.floor(pixel / (2 * size)), pixel % (2 * size)];
-    const at = (row >> 1) * size + (col >> 1);
+    const [row, col] = [Math.floor(pixel / (2 * w)), pixel % (2 * w)];
+    const at = (row >> 1) * w + (col >> 1);
     y[at * c + ((row % 2) * 2 + (col % 2)) * quarter + (i % quarter)] = a[i];
   }
   return y;

@@ -1,18 +1,22 @@
 // The same work on skipzeros and on what people use today, in one process, interleaved round by round.
 //
-//   npm run bench:peers [-- FILTER]      installs the peers here first
+//   npm run bench:peers [-- FILTER]      installs the peers here first; FILTER is a part of a title, "net" the whole networks
 //
-// Weights are constant and uploaded once; inputs and results stay in each library's memory. Outputs are compared before a
-// time counts. A ratio is the best peer's time over ours, both minima of this run (the one in brackets: both medians); where a
-// work has a target, "at least" gives it, with hit or miss by the minima. A chain's time is that of one of its layers: the
+// Weights are constant and uploaded once; inputs and results stay in each library's memory, but for onnxruntime-web, which has no
+// such thing (ort.mjs), and for whole networks, into which ours copies the image. Results are checked against plain loops
+// before a time counts. A ratio is a peer's time over ours, both minima of this run (the one in brackets: both medians); where
+// a work has a target, "at least" gives it, with hit or miss by the minima. A chain's time is that of one of its layers: the
 // difference of two depths over the layers between them. Selections, which no peer has, are in µs, with the most they may take.
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { cpus } from "node:os";
 import { fileURLToPath } from "node:url";
 import { createEngine } from "../../dist/index.js";
+import { draw } from "./draw.mjs";
+import { evaluate } from "./reference.mjs";
+import { ROUNDS, time } from "./rounds.mjs";
 import { skipzeros } from "./skipzeros.mjs";
-import { draw, WORKS } from "./works.mjs";
+import { WORKS } from "./works.mjs";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
 if (!existsSync(`${here}node_modules`)) {
@@ -20,100 +24,95 @@ if (!existsSync(`${here}node_modules`)) {
   execFileSync("npm", ["install", "--no-audit", "--no-fund"], { cwd: here, stdio: "inherit" });
 }
 const filter = process.argv[2] ?? "";
-const ROUNDS = 15;
 
 const engine = await createEngine();
-const libraries = [skipzeros(engine)];
+const ours = skipzeros(engine);
+const peers = [];
 for (const load of [
   async () => (await import("./tfjs.mjs")).tfjs(),
   async () => (await import("./litert.mjs")).litert(engine.simd === "relaxed"),
+  async () => (await import("./ort.mjs")).onnxruntime(),
 ]) {
   try {
-    libraries.push(await load());
+    peers.push(await load());
   } catch (error) {
     console.log(`SKIP a peer that does not load here: ${error.message}`);
   }
 }
 
-/**
- * ms of one call, as the mean over a sample of at least 10 ms that begins with an untimed call: each library meets its own
- * data in the caches, not the last one's.
- */
-async function sample(run, calls) {
-  await run();
-  const start = performance.now();
-  for (let i = 0; i < calls; i++) {
-    const pending = run();
-    if (pending) await pending;
-  }
-  return (performance.now() - start) / calls;
+/** Throws unless a result is as expected up to rounding, and says something. */
+function compare(name, actual, expected) {
+  const most = (a, size) => a.reduce((most, v, i) => Math.max(most, size(v, i)), 0); // a NaN stays
+  const scale = most(expected, Math.abs);
+  const error = actual.length === expected.length ? most(actual, (v, i) => Math.abs(v - expected[i])) : NaN;
+  if (!(error <= 1e-4 * scale)) throw new Error(`${name} differs by ${error} where numbers reach ${scale}`);
+  if (expected.every((v) => v === expected[0])) throw new Error(`all results are ${expected[0]}`);
 }
 
-/** Throws unless two results are the same up to rounding, and say something. */
-function compare(title, actual, expected) {
-  let worst = actual.length === expected.length ? 0 : NaN;
-  for (let i = 0; i < actual.length; i++) worst = Math.max(worst, Math.abs(actual[i] - expected[i]));
-  if (!(worst < 2e-3)) throw new Error(`${title} differs by ${worst}`);
-  if (expected.every((v) => v === expected[0])) throw new Error(`${title}: all results are ${expected[0]}`);
+/** Who does a work, with their short names. */
+function contenders({ kind, sparsePath }) {
+  const others = peers.flatMap((peer) => (sparsePath && peer.sparse ? [peer, peer.sparse] : [peer]));
+  return [ours, ...(kind === "winners" ? [] : others)].map((library) => ({
+    ...library,
+    id: library.name.split(" ")[0],
+  }));
 }
 
-/** Who can do a work. */
-function able(work) {
-  if (work.depths) return libraries.flatMap(({ chains = [] }) => chains);
-  return work.scope ? libraries.slice(0, 1) : libraries;
-}
-
-/** Each library's builds of a work (one, or one for each depth of a chain), checked against the first library's or what is expected. */
+/** Each library's builds of a work (one, or one for each depth of a chain), checked. */
 async function build(work) {
-  const given = draw(work);
+  const drawn = draw(work, engine);
+  const depths = work.depths?.map((depth) => depth + 1) ?? [Infinity];
+  const cut = (graph) => depths.map((depth) => ({ ...graph, ops: graph.ops.slice(0, depth) }));
+  const withResults = (graphs) => graphs.map((graph) => ({ graph, expected: evaluate(graph) }));
+  const given = withResults(cut(drawn));
+  const theirs = drawn.peers ? withResults(cut(drawn.peers)) : given;
   const entries = [];
-  for (const { name, build } of able(work)) {
+  for (const { name, id, build } of contenders(work)) {
     const builds = [];
-    for (const depth of work.depths ?? [1]) {
-      const built = await build(given, depth);
-      if (given.expected) compare(`${work.title}: ${name}`, await built.result(), given.expected);
-      if (entries.length) {
-        compare(`${work.title}: ${name}`, await built.result(), await entries[0].builds[builds.length].result());
-      }
+    for (const { graph, expected } of name === ours.name ? given : theirs) {
+      const built = await build(graph);
+      compare(name, await built.result(), expected);
       builds.push(built);
     }
-    entries.push({ name, builds });
+    entries.push({ name, id, builds });
   }
   return entries;
+}
+
+/** How ours compares with the best peer, unless that has a target by name, and with those that have one. */
+function verdicts([own, ...others], { targets = {}, most }) {
+  if (most) return [`at most ${most} µs: ${own.min * 1000 <= most ? "hit" : "miss"}`];
+  if (!others.length) return ["no peer to compare with"];
+  const best = others.reduce((a, b) => (b.min < a.min ? b : a));
+  const wanted = Object.entries(targets);
+  if (!("best" in targets || best.id in targets)) wanted.unshift(["best"]);
+  return wanted.map(([id, least]) => {
+    const peer = id === "best" ? best : others.find((other) => other.id === id);
+    if (!peer) return `${id} did not run, at least ${least}x: miss`;
+    const ratio = peer.min / own.min;
+    const text = `${ratio.toFixed(2)}x (${(peer.median / own.median).toFixed(2)}x) ${peer.name}`;
+    return least ? `${text}, at least ${least}x: ${ratio >= least ? "hit" : "miss"}` : text;
+  });
+}
+
+async function report(work) {
+  const results = await time(await build(work), work.depths);
+  const figure = (ms) => (work.most ? `${(ms * 1000).toFixed(2)} µs` : ms.toFixed(4));
+  const text = results.map(({ id, min, median }) => `${id} ${figure(min)} (${figure(median)})`);
+  console.log([`${work.title.padEnd(34)} ${text.join("  ")}`, ...verdicts(results, work)].join(" | "));
 }
 
 console.log(
   `${cpus()[0].model}, Node ${process.version}, skipzeros ${engine.simd}, one thread, ${ROUNDS} rounds; ms min (median)`,
 );
+let failed = false;
 for (const work of WORKS) {
-  const { title, depths, least, most } = work;
-  if (!title.includes(filter)) continue;
-  const entries = await build(work);
-  const all = entries.flatMap(({ builds }) => builds);
-  for (const built of all) {
-    for (let i = 0; i < 30; i++) await built.run();
-    built.calls = Math.max(1, Math.ceil(10 / (await sample(built.run, 3))));
-    built.times = [];
+  if (!work.title.includes(filter)) continue;
+  try {
+    await report(work);
+  } catch (error) {
+    console.log(`FAIL ${work.title}: ${error.message}`);
+    failed = true;
   }
-  for (let r = 0; r < ROUNDS; r++) for (const built of all) built.times.push(await sample(built.run, built.calls));
-  for (const built of all) {
-    built.times.sort((a, b) => a - b);
-    built.free();
-  }
-  const results = entries.map(({ name, builds: [one, deep] }) => {
-    const at = (i) => (deep ? (deep.times[i] - one.times[i]) / (depths[1] - depths[0]) : one.times[i]);
-    return { name, min: at(0), median: at(ROUNDS >> 1) };
-  });
-  const [ours, ...peers] = results;
-  const figure = (ms) => (most ? `${(ms * 1000).toFixed(2)} µs` : ms.toFixed(4));
-  const text = results.map((e) => `${e.name.split(" ")[0]} ${figure(e.min)} (${figure(e.median)})`);
-  let verdict = most ? ` | at most ${most} µs: ${ours.min * 1000 <= most ? "hit" : "miss"}` : "";
-  if (peers.length) {
-    const best = peers.reduce((a, b) => (b.min < a.min ? b : a));
-    const ratio = best.min / ours.min;
-    verdict = ` | ${ratio.toFixed(2)}x (${(best.median / ours.median).toFixed(2)}x) ${best.name}`;
-    if (least) verdict += `, at least ${least}x: ${ratio >= least ? "hit" : "miss"}`;
-  }
-  console.log(`${title.padEnd(34)} ${text.join("  ")}${verdict}`);
 }
-process.exit(0);
+process.exit(failed ? 1 : 0);

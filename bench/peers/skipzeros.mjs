@@ -1,108 +1,70 @@
-// skipzeros itself, in the peers' form: weights packed once, inputs and results in the engine's memory, inputs of which most are
-// zero as lists.
+// skipzeros itself, in the peers' form: weights packed once, inputs and results in the engine's memory.
+import { shapesOf } from "./graph.mjs";
 
-/** [outer][pixels][inner] → [outer][inner][pixels]. */
-function turn(a, outer, pixels, inner) {
-  const y = new Float32Array(a.length);
-  for (let o = 0; o < outer; o++)
-    for (let p = 0; p < pixels; p++)
-      for (let i = 0; i < inner; i++) y[(o * inner + i) * pixels + p] = a[(o * pixels + p) * inner + i];
-  return y;
-}
+/** How each op is called: the method, what comes after x, and its options. */
+const CALLS = {
+  conv: ({ w, wShape, stride, padding, format }, engine) => ({
+    method: "conv2d",
+    packed: engine.pack(w, wShape, { format }),
+    options: { stride: stride ?? 1, padding: padding ?? 0 },
+  }),
+  linear: ({ w, wShape, format }, engine) => ({
+    method: "linear",
+    packed: engine.pack(w, wShape, { format }),
+    options: {},
+  }),
+  winners: ({ k, scope }) => ({ method: "kWinners", options: { k, scope } }),
+};
 
 export function skipzeros(engine) {
-  const dispose = (owners) => {
-    for (const owner of owners) owner.dispose();
-  };
-
-  /** An input in the engine: as it is, or as lists of what is not zero. */
-  function given(x, shape, sparse) {
+  /** An input as lists of what is not zero. */
+  function lists({ x, shape }) {
     const tensor = engine.tensor(x, shape);
-    if (!sparse) return tensor;
-    const lists = engine.toSparse(tensor);
+    const sparse = engine.toSparse(tensor);
     tensor.dispose();
-    return lists;
+    return sparse;
   }
 
-  function build({ x, xShape, yShape, w, wShape, conv, format, sparse, winners }) {
-    if (winners) return buildWinners(x, xShape, winners);
-    if (!conv) {
-      const packed = engine.pack(w, wShape, { format });
-      const input = given(x, xShape, sparse);
-      const out = engine.linear(input, packed);
-      return {
-        run: () => void engine.linear(input, packed, { out }),
-        result: () => out.toArray(),
-        free: () => dispose([packed, input, out]),
-      };
-    }
-    // The peers take nhwc, ours its own nchw; pixels and weights are the same.
-    const [, size, , c] = xShape;
-    const [m, kernel] = wShape;
-    const packed = engine.pack(turn(w, m, kernel * kernel, c), [m, c, kernel, kernel], { format });
-    const input = given(turn(x, 1, size * size, c), [1, c, size, size], sparse);
-    const options = { padding: conv.same ? "same" : 0 };
-    const out = engine.conv2d(input, packed, options);
-    return {
-      run: () => void engine.conv2d(input, packed, { ...options, out }),
-      result: () => turn(out.toArray(), 1, m, yShape[1] * yShape[2]),
-      free: () => dispose([packed, input, out]),
+  function build(graph) {
+    if (graph.network) return graph.network();
+    const shapes = shapesOf(graph);
+    const owned = new Set();
+    const own = (thing) => {
+      owned.add(thing);
+      return thing;
     };
-  }
 
-  /** Selections, the result's lists reused; images turned as above. */
-  function buildWinners(x, xShape, winners) {
-    const [, height, width, c] = xShape;
-    const image = xShape.length === 4;
-    const input = image
-      ? engine.tensor(turn(x, 1, height * width, c), [1, c, height, width])
-      : engine.tensor(x, xShape);
-    const out = engine.kWinners(input, winners);
-    return {
-      run: () => void engine.kWinners(input, { ...winners, out }),
-      result() {
-        const dense = out.toDense();
-        const y = dense.toArray();
-        dense.dispose();
-        return image ? turn(y, 1, c, height * width) : y;
-      },
-      free: () => dispose([input, out]),
-    };
-  }
-
-  /** The first `depth` layers of a chain (works.mjs), two tensors taking turns. */
-  function buildChain({ size, channels: c, x, xShape, first, layers, format }, depth) {
-    const [, height, width] = xShape;
-    const input = engine.tensor(turn(x, 1, height * width, 3), [1, 3, height, width]);
-    const turns = [0, 1].map(() => engine.tensor(new Float32Array(c * size * size), [1, c, size, size]));
-    const step = (packed, bias, extra, i) => ({
-      packed,
-      from: i ? turns[(i - 1) % 2] : input,
-      options: { ...extra, bias: engine.tensor(bias, [c]), activation: "relu6", out: turns[i % 2] },
+    let x = own(graph.sparse ? lists(graph) : engine.tensor(graph.x, graph.shape));
+    // Of the results of one shape two take turns: a chain keeps to what fits the caches.
+    const results = new Map();
+    const steps = graph.ops.map((op, i) => {
+      const { method, packed, options } = CALLS[op.op](op, engine);
+      const operands = packed ? [x, own(packed)] : [x];
+      if (op.bias) options.bias = own(engine.tensor(op.bias, [op.bias.length]));
+      if (op.activation) options.activation = op.activation;
+      const place = `${shapes[i + 1]} ${i % 2}`;
+      const out = results.get(place) ?? own(engine[method](...operands, options));
+      results.set(place, out);
+      x = out;
+      return engine[method].bind(engine, ...operands, { ...options, out });
     });
-    const steps = [
-      step(
-        engine.pack(turn(first.w, c, 9, 3), [c, 3, 3, 3], { format: "dense" }),
-        first.bias,
-        { stride: 2, padding: 1 },
-        0,
-      ),
-      ...layers
-        .slice(0, depth)
-        .map(({ w, bias }, i) => step(engine.pack(w, [c, c, 1, 1], { format }), bias, {}, i + 1)),
-    ];
     const run = () => {
-      for (const { from, packed, options } of steps) engine.conv2d(from, packed, options);
+      for (const step of steps) step();
     };
     return {
       run,
       result() {
         run();
-        return turn(turns[depth % 2].toArray(), 1, c, size * size);
+        if (!x.toDense) return x.toArray();
+        const dense = x.toDense();
+        const y = dense.toArray();
+        dense.dispose();
+        return y;
       },
-      free: () => dispose([input, ...turns, ...steps.flatMap(({ packed, options }) => [packed, options.bias])]),
+      free() {
+        for (const thing of owned) thing.dispose();
+      },
     };
   }
-
-  return { name: "skipzeros", build, chains: [{ name: "skipzeros", build: buildChain }] };
+  return { name: "skipzeros", build };
 }

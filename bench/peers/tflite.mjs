@@ -1,22 +1,32 @@
-// TFLite files (schema: tensorflow/lite/schema/schema.fbs) of one layer and of a chain of layers.
+// TFLite files (schema: tensorflow/lite/schema/schema.fbs) of a graph (graph.mjs), channels last.
 import { Builder } from "flatbuffers";
+import { channelsLast, readingChannelsLast, shapesOf, transpose } from "./graph.mjs";
 
+const ACTIVATIONS = { relu: 1, relu6: 3 };
+const slid = ({ same, stride = 1 }) => [
+  [0, "Int8", same ? 0 : 1],
+  [1, "Int32", stride],
+  [2, "Int32", stride],
+];
 /** Each operator's code, the type of its options and how to write them: [slots, ...fields]. */
 const OPERATORS = {
-  conv: {
-    code: 3,
-    type: 1,
-    options: ({ same, stride = 1, relu6 }) => [
-      6,
-      [0, "Int8", same ? 0 : 1],
-      [1, "Int32", stride],
-      [2, "Int32", stride],
-      [3, "Int8", relu6 ? 3 : 0],
-    ],
+  add: { code: 0, type: 11, options: () => [2] },
+  conv: { code: 3, type: 1, options: (o) => [6, ...slid(o), [3, "Int8", ACTIVATIONS[o.activation] ?? 0]] },
+  depthwise: {
+    code: 4,
+    type: 2,
+    options: (o) => [7, ...slid(o), [3, "Int32", 1], [4, "Int8", ACTIVATIONS[o.activation] ?? 0]],
   },
   depthToSpace: { code: 5, type: 94, options: ({ block }) => [1, [0, "Int32", block]] },
-  linear: { code: 9, type: 8, options: () => [1] },
+  linear: { code: 9, type: 8, options: ({ activation }) => [3, [0, "Int8", ACTIVATIONS[activation] ?? 0]] },
+  maxPool: {
+    code: 17,
+    type: 5,
+    options: ({ size }) => [6, ...slid({ stride: size }), [3, "Int32", size], [4, "Int32", size]],
+  },
+  reshape: { code: 22, type: 17, options: () => [1] },
   pad: { code: 34, type: 22, options: () => [0] },
+  mean: { code: 40, type: 27, options: () => [1] },
   densify: { code: 124, type: 0 },
 };
 
@@ -111,25 +121,17 @@ function write(tensors, operators) {
   return b.asUint8Array().slice();
 }
 
-/** One operator: { xShape, w, wShape [out, in] or [out, kh, kw, in], yShape, conv?: { same } } → bytes */
-export function layerModel({ xShape, w, wShape, yShape, conv }) {
-  const bias = new Float32Array(yShape.at(-1));
-  return write(
-    [{ shape: xShape }, { shape: wShape, data: w }, { shape: [bias.length], data: bias }, { shape: yShape }],
-    [{ op: conv ? "conv" : "linear", inputs: [0, 1, 2], output: 3, ...conv }],
-  );
-}
-
 /**
- * The first `depth` layers of a chain (see works.mjs), then a depth-to-space of 2, for XNNPACK goes sparse only in a run of layers
- * that can be channel-major throughout: it must begin with a 3x3 convolution of 3 channels at stride 2, symmetrically padded,
- * end in an operator that turns the order back (this one keeps every value), and have over 2/3 zeros, stored as
- * sparse tensors behind DENSIFY.
- *
- * @param sparse store the same weights so, or densely
+ * @param sparse XNNPACK's sparse path: weights of 1x1 convolutions as sparse tensors behind DENSIFY, where a run of layers can be
+ *   channel-major throughout. It must begin with a 3x3 convolution of 3 channels at stride 2, all padding must be symmetric (that
+ *   of a stride is an operator of its own, in the dense model too), over 2/3 of the 1x1 weights must be zeros, and an operator
+ *   that turns the order back must end it: the mean of all pixels, or, put after a graph that ends in an image, a depth-to-space
+ *   of 2, which keeps every value.
  */
-export function chainModel({ size, channels: c, xShape, first, layers }, depth, sparse) {
-  const tensors = [{ shape: xShape }];
+export function tfliteModel(graph, sparse) {
+  const shapes = shapesOf(graph);
+  const last = ([n, c, h, w]) => (h ? [n, h, w, c] : [n, c]);
+  const tensors = [];
   const operators = [];
   const tensor = (shape, data, csr) => tensors.push({ shape, data, csr }) - 1;
   const apply = (op, inputs, shape, options) => {
@@ -137,20 +139,46 @@ export function chainModel({ size, channels: c, xShape, first, layers }, depth, 
     operators.push({ op, inputs, output, ...options });
     return output;
   };
-  const constant = (w, shape) => {
-    if (!sparse) return tensor(shape, w);
+  const bias = ({ bias, wShape }) => tensor([wShape[0]], bias ?? new Float32Array(wShape[0]));
+
+  function convWeights({ w, wShape: [m, c, kh, kw] }) {
+    const shape = [m, kh, kw, c];
+    if (!(sparse && kh * kw === 1 && w.includes(0))) return tensor(shape, transpose(w, m, c, kh * kw));
     const { data, ...csr } = toCsr(w, c);
     return apply("densify", [tensor(shape, data, csr)], shape);
-  };
-  const [, height, width] = xShape;
-  const padding = tensor([4, 2], Int32Array.of(0, 0, 1, 1, 1, 1, 0, 0));
-  const shape = [1, size, size, c];
-  let y = apply("pad", [0, padding], [1, height + 2, width + 2, 3]);
-  y = apply("conv", [y, tensor([c, 3, 3, 3], first.w), tensor([c], first.bias)], shape, { stride: 2, relu6: true });
-  for (const { w, bias } of layers.slice(0, depth)) {
-    y = apply("conv", [y, constant(w, [c, 1, 1, c]), tensor([c], bias)], shape, { relu6: true });
   }
-  apply("depthToSpace", [y], [1, 2 * size, 2 * size, c / 4], { block: 2 });
+  function slide(op, x, xShape, shape, w) {
+    const { stride = 1, padding = 0, activation } = op;
+    const same = padding > 0 && stride === 1;
+    let input = x;
+    if (padding && !same) {
+      const [n, h, wide, c] = last(xShape);
+      const sides = tensor([4, 2], Int32Array.of(0, 0, padding, padding, padding, padding, 0, 0));
+      input = apply("pad", [x, sides], [n, h + 2 * padding, wide + 2 * padding, c]);
+    }
+    return apply(op.op, [input, w, bias(op)], shape, { same, stride, activation });
+  }
+  const layers = {
+    conv: (op, x, from, to) => slide(op, x, from, to, convWeights(op)),
+    depthwise(op, x, from, to) {
+      const [c, , kh, kw] = op.wShape;
+      return slide(op, x, from, to, tensor([1, kh, kw, c], channelsLast(op.w, [1, c, kh, kw])));
+    },
+    linear(op, x, from, to) {
+      const { w, wShape, activation } = op;
+      const weights = tensor(wShape, readingChannelsLast(w, wShape[0], from));
+      const flat = from.length === 4 ? [from[0], wShape[1]] : undefined;
+      const input = flat ? apply("reshape", [x, tensor([2], Int32Array.from(flat))], flat) : x;
+      return apply("linear", [input, weights, bias(op)], to, { activation });
+    },
+    maxPool: ({ size }, x, _, to) => apply("maxPool", [x], to, { size }),
+    meanPool: (_op, x, _, to) => apply("mean", [x, tensor([2], Int32Array.of(1, 2))], to),
+    add: ({ to: other }, x, _, to) => apply("add", [x, values[other]], to),
+  };
+  const values = [tensor(last(graph.shape))];
+  graph.ops.forEach((op, i) => values.push(layers[op.op](op, values[i], shapes[i], last(shapes[i + 1]))));
+  const [n, c, h, w] = shapes.at(-1);
+  if (sparse && h) apply("depthToSpace", [values.at(-1)], [n, 2 * h, 2 * w, c / 4], { block: 2 });
   return write(tensors, operators);
 }
 
