@@ -1,5 +1,6 @@
-// The machine's limit, in AssemblyScript: as many multiply-adds as the registers allow, with nothing to load. Compiled by
-// bench/machine.ts in both builds, so that every other number can be given as a share of it.
+// The machine's limits, in AssemblyScript: as many multiply-adds as the registers allow, with nothing to load; and as many loads
+// as a buffer's place in the caches allows, with nothing to compute. Compiled by bench/machine.ts in both builds, so that every
+// other number can be given as a share of them.
 
 class Chain {
   @inline static madd(a: v128, b: v128, c: v128): v128 {
@@ -50,4 +51,39 @@ export function limit(n: i32, p: usize): void {
   v128.store(p, j, 176);
   v128.store(p, k, 192);
   v128.store(p, l, 208);
+}
+
+/** Adds up `bytes` bytes from p on, a multiple of 256, n times over: nothing but loads, and one operation to use each. */
+export function loads(n: i32, p: usize, bytes: usize): void {
+  let a = v128.load(p),
+    b = v128.load(p, 16),
+    c = v128.load(p, 32),
+    d = v128.load(p, 48);
+  let e = v128.load(p, 64),
+    f = v128.load(p, 80),
+    g = v128.load(p, 96),
+    h = v128.load(p, 112);
+  const end = p + bytes;
+  for (; n > 0; --n) {
+    for (let q = p; q < end; q += 256) {
+      a = v128.xor(a, v128.load(q));
+      b = v128.xor(b, v128.load(q, 16));
+      c = v128.xor(c, v128.load(q, 32));
+      d = v128.xor(d, v128.load(q, 48));
+      e = v128.xor(e, v128.load(q, 64));
+      f = v128.xor(f, v128.load(q, 80));
+      g = v128.xor(g, v128.load(q, 96));
+      h = v128.xor(h, v128.load(q, 112));
+      a = v128.xor(a, v128.load(q, 128));
+      b = v128.xor(b, v128.load(q, 144));
+      c = v128.xor(c, v128.load(q, 160));
+      d = v128.xor(d, v128.load(q, 176));
+      e = v128.xor(e, v128.load(q, 192));
+      f = v128.xor(f, v128.load(q, 208));
+      g = v128.xor(g, v128.load(q, 224));
+      h = v128.xor(h, v128.load(q, 240));
+    }
+  }
+  a = v128.xor(v128.xor(v128.xor(a, b), v128.xor(c, d)), v128.xor(v128.xor(e, f), v128.xor(g, h)));
+  v128.store(p, a);
 }

@@ -4,12 +4,14 @@
  */
 import {
   type Engine,
+  type Explanation,
   type PackedWeight,
   type SafetensorsEntry,
   type SparseTensor,
   type Tensor,
   toFloat32,
 } from "skipzeros";
+import type { Step } from "../step.js";
 import { BANDS, FRAMES, type Scale } from "./features.js";
 
 /** The layers that have weights, first to last. */
@@ -32,6 +34,8 @@ export interface Network {
   nnz: number;
   /** What enters conv2, hidden and output, where k-winners make it sparse. */
   active: SparseTensor[];
+  /** What a run does to the features, first to last. */
+  steps: Step[];
   /** From `32 × 32` features to `[1, 12]` scores, overwritten by the next call. */
   run(features: Float32Array): Tensor;
 }
@@ -63,7 +67,6 @@ export function createNetwork(engine: Engine, file: Uint8Array): Network {
     return engine.pack(toFloat32(entry), entry.shape, { format: "dense" });
   };
   const layers = { conv1: layer("conv1"), conv2: layer("conv2"), hidden: layer("hidden"), output: layer("output") };
-  const { conv1, conv2, hidden, output } = layers;
 
   const tensor = (...shape: number[]) => engine.tensor(new Float32Array(shape.reduce((a, b) => a * b)), shape);
   const image = tensor(1, 1, FRAMES, BANDS);
@@ -84,45 +87,89 @@ export function createNetwork(engine: Engine, file: Uint8Array): Network {
     nnz: sum((name) => layers[name].weight.nnz),
   };
 
-  if (metadata.activation === "relu") {
-    const activation = "relu";
-    return {
-      ...common,
-      active: [],
-      // ReLU keeps the order of numbers, so that it may come before the pooling, where it is fused and costs nothing.
-      run(features) {
-        image.data.set(features);
-        engine.conv2d(image, conv1.weight, { bias: conv1.bias, activation, out: planes1 });
-        engine.maxPool2d(planes1, { kernel: 2, out: pooled1 });
-        engine.conv2d(pooled1, conv2.weight, { bias: conv2.bias, activation, out: planes2 });
-        engine.maxPool2d(planes2, { kernel: 2, out: pooled2 });
-        engine.linear(row2, hidden.weight, { bias: hidden.bias, activation, out: units });
-        return engine.linear(units, output.weight, { bias: output.bias, out: scores });
-      },
-    };
-  }
-  if (metadata.activation !== "k-winners")
-    throw new RangeError(`activation: "${metadata.activation}" is not supported`);
-  const k = JSON.parse(metadata.k) as Record<LayerName, number>;
-  const [active1, active2, active3] = [pooled1, row2, units].map((x) => engine.toSparse(x));
-  return {
+  const { activation: kind } = metadata;
+  if (kind !== "relu" && kind !== "k-winners") throw new RangeError(`activation: "${kind}" is not supported`);
+  // ReLU keeps the order of numbers, so that it may come before the pooling, where it is fused and costs nothing.
+  const fused = kind === "relu" ? "relu" : "none";
+  const conv = (name: LayerName, x: Tensor | SparseTensor, out: Tensor): Step => {
+    const { weight, bias } = layers[name];
+    const o = { bias, activation: fused, out } as const;
+    const run = () => void engine.conv2d(x, weight, o);
+    return product(name, weight, x, out.size / weight.shape[0], run, () => engine.explain("conv2d", x, weight, o));
+  };
+  const linear = (name: LayerName, x: Tensor | SparseTensor, out: Tensor, activation: "relu" | "none"): Step => {
+    const { weight, bias } = layers[name];
+    const o = { bias, activation, out };
+    const run = () => void engine.linear(x, weight, o);
+    return product(name, weight, x, 1, run, () => engine.explain("linear", x, weight, o));
+  };
+  const pool = (name: string, x: Tensor, out: Tensor) =>
+    between(name, () => void engine.maxPool2d(x, { kernel: 2, out }));
+  const network = (steps: Step[], active: SparseTensor[]): Network => ({
     ...common,
-    active: [active1, active2, active3],
-    // Winners may be negative: they take the place of ReLU. Pooled first, a pixel is as sparse as k says when it is read.
+    active,
+    steps,
     run(features) {
       image.data.set(features);
-      engine.conv2d(image, conv1.weight, { bias: conv1.bias, out: planes1 });
-      engine.maxPool2d(planes1, { kernel: 2, out: pooled1 });
-      engine.kWinners(pooled1, { k: k.conv1, out: active1 });
-      engine.conv2d(active1, conv2.weight, { bias: conv2.bias, out: planes2 });
-      engine.maxPool2d(planes2, { kernel: 2, out: pooled2 });
-      engine.kWinners(row2, { k: k.conv2, out: active2 });
-      engine.linear(active2, hidden.weight, { bias: hidden.bias, out: units });
-      engine.kWinners(units, { k: k.hidden, out: active3 });
-      return engine.linear(active3, output.weight, { bias: output.bias, out: scores });
+      for (const step of steps) step.run();
+      return scores;
     },
+  });
+
+  const start = [conv("conv1", image, planes1), pool("pool1", planes1, pooled1)];
+  if (kind === "relu") {
+    const steps = [
+      conv("conv2", pooled1, planes2),
+      pool("pool2", planes2, pooled2),
+      linear("hidden", row2, units, "relu"),
+      linear("output", units, scores, "none"),
+    ];
+    return network([...start, ...steps], []);
+  }
+  const k = JSON.parse(metadata.k) as Record<LayerName, number>;
+  const [active1, active2, active3] = [pooled1, row2, units].map((x) => engine.toSparse(x));
+  // Winners may be negative: they take the place of ReLU. Pooled first, a pixel is as sparse as k says when it is read.
+  const winners = (name: string, x: Tensor, k: number, out: SparseTensor) =>
+    between(name, () => void engine.kWinners(x, { k, out }));
+  const steps = [
+    winners("winners1", pooled1, k.conv1, active1),
+    conv("conv2", active1, planes2),
+    pool("pool2", planes2, pooled2),
+    winners("winners2", row2, k.conv2, active2),
+    linear("hidden", active2, units, "none"),
+    winners("winners3", units, k.hidden, active3),
+    linear("output", active3, scores, "none"),
+  ];
+  return network([...start, ...steps], [active1, active2, active3]);
+}
+
+/** A layer: each weight has a part in so many outputs. Of a sparse input counts what it holds now. */
+function product(
+  name: string,
+  { nnz, shape }: PackedWeight,
+  x: Tensor | SparseTensor,
+  outputs: number,
+  run: () => void,
+  explain: () => Explanation,
+): Step {
+  return {
+    name,
+    run,
+    explain,
+    get macs() {
+      return Math.round(nnz * outputs * ("density" in x ? x.density : 1));
+    },
+    denseMacs: shape.reduce((a, b) => a * b) * outputs,
   };
 }
+
+const between = (name: string, run: () => void): Step => ({
+  name,
+  run,
+  explain: () => undefined,
+  macs: 0,
+  denseMacs: 0,
+});
 
 /** The class with the highest score. */
 export function decide({ data }: Tensor): number {

@@ -1,10 +1,12 @@
 // Is the kernel that the cost model chooses the fastest there is? Every kernel that takes a weight is forced in turn and timed
 // beside the choice; regret is the choice's time over the best one's.
-import { kernelsFor } from "../bindings/dispatch.js";
-import { formatName } from "../bindings/formats/format.js";
-import { createEngine, type Engine, type PackedWeight, prune, type Tensor } from "../bindings/index.js";
-import { random, values } from "../test/oracle.js";
-import { type Case, interleave } from "./rounds.js";
+import { kernelsFor } from "../../bindings/dispatch.js";
+import { formatName } from "../../bindings/formats/format.js";
+import { createEngine, type Engine, type PackedWeight, prune, type Tensor } from "../../bindings/index.js";
+import { random, values } from "../../test/oracle.js";
+import type { Bench } from "../groups.js";
+import { type Case, interleave, type Timing } from "../rounds.js";
+import type { Row } from "../rows.js";
 
 /** Above this the model has chosen wrong. */
 const ALLOWED = 1.15;
@@ -39,11 +41,9 @@ const CONVS = [
 ] as const;
 const CONV_PATTERNS = ["40%", "70%", "90%", "4x1@80%"];
 
-export interface Regret {
-  name: string;
-  chosen: string;
-  best: string;
-  regret: number;
+/** The choice's time, and how many times the best one's that is. */
+interface Regret extends Row {
+  rate: number;
 }
 
 /** Times one use of a weight by choice and by force. */
@@ -65,24 +65,29 @@ async function regretOf(
   out.dispose();
   const time = (key: string) => times.get(key)?.min ?? 0;
   const best = able.map((kernel) => kernel.name).reduce((a, b) => (time(b) < time(a) ? b : a));
-  return { name, chosen, best, regret: time("choice") / time(best) };
+  const { simd: build } = w.engine;
+  const choice = times.get("choice") as Timing;
+  const rate = choice.min / time(best);
+  return { suite: "dispatch", build, group: "choice", name, ...choice, kernel: chosen, rate, unit: `x ${best}` };
 }
 
 /** Prints a line for every use on the grid and what the worst and the mean of them are. */
-export async function dispatch(filter: string, rounds: number): Promise<Regret[]> {
+export async function dispatch(bench: Bench): Promise<void> {
+  const { rounds } = bench;
   const engine: Engine = await createEngine();
   const rnd = random(5);
   const found: Regret[] = [];
   const add = (r: Regret) => {
     found.push(r);
-    const mark = r.regret > ALLOWED ? `  over ${ALLOWED}` : "";
-    console.log(`${r.name.padEnd(52)} ${r.regret.toFixed(2)}x  ${r.chosen}${mark ? `, best ${r.best}` : ""}${mark}`);
+    bench.rows.push(r);
+    const over = r.rate > ALLOWED;
+    bench.print(`${r.name.padEnd(52)} ${r.rate.toFixed(2)}x  ${r.kernel}${over ? `, ${r.unit}  over ${ALLOWED}` : ""}`);
   };
-  console.log(`\ndispatch, ${engine.simd}: time of the chosen kernel over the best one's`);
+  bench.print(`\ndispatch, ${engine.simd}: time of the chosen kernel over the best one's`);
   for (const [m, k] of SHAPES) {
     for (const pattern of PATTERNS) {
       const name = `linear ${m} × ${k}, ${pattern}`;
-      if (!`dispatch ${engine.simd} ${name}`.includes(filter)) continue;
+      if (!bench.wants("dispatch", engine.simd, name)) continue;
       const w = engine.pack(prune(values(m * k, 0, rnd), [m, k], pattern), [m, k]);
       for (const rows of ROWS) {
         const x = engine.tensor(values(rows * k, 0, rnd), [rows, k]);
@@ -98,7 +103,7 @@ export async function dispatch(filter: string, rounds: number): Promise<Regret[]
   for (const [side, c, m, kernel] of CONVS) {
     for (const pattern of CONV_PATTERNS) {
       const name = `conv ${kernel}x${kernel}, ${side}², ${c}→${m}, ${pattern}`;
-      if (!`dispatch ${engine.simd} ${name}`.includes(filter)) continue;
+      if (!bench.wants("dispatch", engine.simd, name)) continue;
       const shape = [m, c, kernel, kernel];
       const w = engine.pack(prune(values(m * c * kernel * kernel, 0, rnd), shape, pattern), shape);
       const x = engine.tensor(values(c * side * side, 0, rnd), [1, c, side, side]);
@@ -119,12 +124,12 @@ export async function dispatch(filter: string, rounds: number): Promise<Regret[]
     }
   }
   if (found.length) {
-    const worst = found.reduce((a, b) => (b.regret > a.regret ? b : a));
-    const mean = Math.exp(found.reduce((sum, { regret }) => sum + Math.log(Math.max(1, regret)), 0) / found.length);
-    const over = found.filter(({ regret }) => regret > ALLOWED).length;
-    console.log(
-      `${found.length} uses: mean ${mean.toFixed(3)}x, worst ${worst.regret.toFixed(2)}x (${worst.name}), ${over} over ${ALLOWED}`,
+    const worst = found.reduce((a, b) => (b.rate > a.rate ? b : a));
+    const mean = Math.exp(found.reduce((sum, { rate }) => sum + Math.log(Math.max(1, rate)), 0) / found.length);
+    const over = found.filter(({ rate }) => rate > ALLOWED).length;
+    bench.print(
+      `${found.length} uses: mean ${mean.toFixed(3)}x, worst ${worst.rate.toFixed(2)}x (${worst.name}), ${over} over ${ALLOWED}`,
     );
   }
-  return found;
+  engine.dispose();
 }

@@ -1,0 +1,88 @@
+// Sparse matrix times many columns: kernels alone on packed panels, and whole calls of `linear` on a few rows and on many.
+import { createEngine, type Engine } from "../../bindings/index.js";
+import { KERNELS } from "../../bindings/kernels.js";
+import { PANEL_MAP, PITCH } from "../../bindings/ops/linear.js";
+import { runStrips } from "../../bindings/ops/product.js";
+import { random, values } from "../../test/oracle.js";
+import type { Bench, Group } from "../groups.js";
+import { LINEARS } from "../shapes.js";
+import { BLOCK_2, BLOCK_4, lineOf, linesOf, packerOf, type WeightLine, workOf, ZEROS } from "../weights.js";
+
+const BATCHES = [4, 8, 64];
+const PANELS = 2;
+
+export async function spmm(bench: Bench): Promise<void> {
+  for (const build of bench.builds) {
+    const engine = await createEngine({ simd: build });
+    for (const shape of LINEARS) {
+      await bench.measure("spmm", build, panels(engine, shape));
+      await bench.measure("spmm", build, linear(engine, shape));
+    }
+    engine.dispose();
+  }
+}
+
+/** Kernels whose strips fill the registers, by what is packed for them. */
+const TILES = KERNELS.filter(({ op, tile, block: [r] }) => op === "spmm" && tile * r >= 24).map((kernel) => ({
+  kernel,
+  as: kernel.block[0] === 4 ? BLOCK_4 : kernel.block[0] === 2 ? BLOCK_2 : ("csr" as const),
+}));
+const DENSE = KERNELS.filter(({ op, format }) => op === "spmm" && format === "dense")[0];
+
+/** Two panels of 32 columns, or as many of them as a kernel's strips fill, walked as `linear` walks them. */
+function panels(engine: Engine, shape: (typeof LINEARS)[number]): Group<WeightLine & { kernel: typeof DENSE }> {
+  const [m, k] = [shape.out, shape.in];
+  const dense = { ...lineOf("dense", 0, "panels", DENSE.name), kernel: DENSE };
+  const sparse = TILES.flatMap(({ kernel, as }) =>
+    ZEROS.map((zeros) => ({ ...lineOf(as, zeros, "panels", kernel.name), kernel, dense: dense.name })),
+  );
+  return {
+    title: `${shape.title}, kernels on ${PANELS} panels`,
+    lines: [dense, ...sparse],
+    setUp(own) {
+      const pack = packerOf(engine, [m, k], own);
+      const floats = (PANELS * PITCH) / 4;
+      const x = own(engine.tensor(values(k * floats, 0, random(1)), [k * floats]));
+      const y = own(engine.tensor(new Float32Array(m * floats), [m * floats]));
+      const ending = { bias: 0, accumulate: false, fused: { clamp: false, lo: 0, hi: 0 } };
+      return (line) => {
+        const { kernel } = line;
+        const w = pack(line);
+        const lowered = w.streams(kernel, `${kernel.stream} panel`, PANEL_MAP);
+        const strips = Math.floor(32 / kernel.tile);
+        const runs = Array.from({ length: PANELS }, (_, i) => ({ kernel, strips, x: i * k * PITCH, y: i * m * PITCH }));
+        const columns = PANELS * strips * kernel.tile;
+        return {
+          run: () => runStrips(engine, lowered, runs, x.ptr, y.ptr, PITCH, m, k * 4, ending),
+          ...workOf(w, columns, { size: k * columns }, { size: m * columns }),
+        };
+      };
+    },
+  };
+}
+
+const opOf = (rows: number) => `linear, ${rows} rows`;
+
+function linear(engine: Engine, shape: (typeof LINEARS)[number]): Group<WeightLine & { rows: number }> {
+  const [m, k] = [shape.out, shape.in];
+  return {
+    title: shape.title,
+    lines: BATCHES.flatMap((rows) => linesOf(["csr", BLOCK_4, "auto"], opOf(rows)).map((line) => ({ ...line, rows }))),
+    setUp(own) {
+      const pack = packerOf(engine, [m, k], own);
+      const inputs = new Map(
+        BATCHES.map((rows) => [rows, own(engine.tensor(values(rows * k, 0, random(1)), [rows, k]))]),
+      );
+      return (line) => {
+        const w = pack(line);
+        const x = inputs.get(line.rows)!;
+        const out = own(engine.linear(x, w));
+        return {
+          run: () => void engine.linear(x, w, { out }),
+          kernel: engine.explain("linear", x, w).kernel,
+          ...workOf(w, line.rows, x, out),
+        };
+      };
+    },
+  };
+}

@@ -1,0 +1,35 @@
+// Sparse matrix times one row: whole calls of `linear`, in nonzeros a nanosecond.
+import { createEngine } from "../../bindings/index.js";
+import { random, values } from "../../test/oracle.js";
+import type { Bench } from "../groups.js";
+import { LINEARS } from "../shapes.js";
+import { BLOCK_4, lineOf, linesOf, packerOf, workOf } from "../weights.js";
+
+const OP = "linear, one row";
+
+export async function spmv(bench: Bench): Promise<void> {
+  for (const build of bench.builds) {
+    const engine = await createEngine({ simd: build });
+    for (const { title, in: k, out: m } of LINEARS) {
+      await bench.measure("spmv", build, {
+        title,
+        lines: [...linesOf(["csr", BLOCK_4, "auto"], OP), lineOf({ kind: "nm", n: 2, m: 4 }, 0.5, OP)],
+        setUp(own) {
+          const pack = packerOf(engine, [m, k], own);
+          const x = own(engine.tensor(values(k, 0, random(1)), [1, k]));
+          return (line) => {
+            const w = pack(line);
+            const out = own(engine.linear(x, w));
+            return {
+              run: () => void engine.linear(x, w, { out }),
+              kernel: engine.explain("linear", x, w).kernel,
+              rate: { unit: "nonzeros/ns", of: (ms: number) => w.nnz / ms / 1e6 },
+              ...workOf(w, 1, x, out),
+            };
+          };
+        },
+      });
+    }
+    engine.dispose();
+  }
+}
