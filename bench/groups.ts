@@ -2,7 +2,7 @@
 import type { Build } from "../bindings/builds.js";
 import { LIMIT_FLOPS, limitOf } from "./machine.js";
 import { interleave, type Timing } from "./rounds.js";
-import { heading, line, type Row } from "./rows.js";
+import { heading, keyOf, line, type Row } from "./rows.js";
 
 /** A row before it is measured. */
 export type Line = Pick<Row, "name" | "op" | "format" | "zeros" | "active"> & {
@@ -39,12 +39,14 @@ export class Bench {
   /**
    * @param words a row is measured if its suite, build, group and name have all of them
    * @param print where tables go, line by line
+   * @param revectorized ms of rows, by {@link keyOf}, in a process with wider vectors
    */
   constructor(
     readonly builds: readonly Build[],
     readonly rounds: number,
     readonly words: readonly string[],
     readonly print: (text: string) => void,
+    readonly revectorized: ReadonlyMap<string, number> = new Map(),
   ) {}
 
   wants(...of: string[]): boolean {
@@ -93,6 +95,7 @@ export class Bench {
         ...(gf && denseFlops ? { gf, denseGf: denseFlops / t.min / 1e6, limit: most, share: gf / most } : {}),
         bytes,
         ...(dense ? { dense, ratio: dense / t.min } : {}),
+        revectorized: this.revectorized.get(keyOf({ suite, build, group: title, name })),
         ...(rate ? { rate: rate.of(t.min), unit: rate.unit } : {}),
       };
     });

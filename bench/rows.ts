@@ -29,6 +29,8 @@ export interface Row extends Timing {
   /** ms that the dense kernel took for the same work in the same run, and how many times as long that is. */
   dense?: number;
   ratio?: number;
+  /** ms in a process whose V8 fuses 128-bit operations to 256 bits, with `--revectorize`. */
+  revectorized?: number;
   /** What the row is about where neither time nor GF is. */
   rate?: number;
   unit?: string;
@@ -64,6 +66,7 @@ const COLUMNS: [head: string, width: number, cell: (row: Row) => string | false 
   ["bytes", 10, ({ bytes }) => bytes !== undefined && size(bytes)],
   ["dense ms", 11, ({ dense }) => dense !== undefined && figure(dense)],
   ["x dense", 9, ({ ratio }) => ratio !== undefined && `${ratio.toFixed(2)}x`],
+  ["256 bit", 9, ({ min, revectorized }) => revectorized !== undefined && `${(min / revectorized).toFixed(2)}x`],
 ];
 
 const figure = (ms: number): string => (ms >= 100 ? ms.toFixed(1) : ms.toPrecision(4));
@@ -85,3 +88,7 @@ export function line(row: Row): string {
   ];
   return [name.padEnd(NAME) + cells.join(""), ...notes.filter(Boolean)].join("  ");
 }
+
+/** Names a row among all of a run. */
+export const keyOf = ({ suite, build, group, name }: Pick<Row, "suite" | "build" | "group" | "name">): string =>
+  [suite, build, group, name].join("\n");

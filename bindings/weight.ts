@@ -32,6 +32,7 @@ import {
 import { type CsrArrays, toCsrArrays } from "./io/arrays.js";
 import { serialize } from "./io/packed.js";
 import type { Kernel, Structure } from "./kernels.js";
+import type { ConvPlan } from "./ops/conv2d.js";
 import { type Detection, detect } from "./patterns.js";
 import { Recent } from "./recent.js";
 
@@ -86,6 +87,8 @@ export class PackedWeight {
   readonly #streams: Recent<string, Lowered>;
   /** @internal Plans of operations by input shape. */
   readonly plans = new Recent<string | number, object>(KEPT_PLANS);
+  /** @internal The plan of the last convolution. */
+  lastConvolution: ConvPlan | undefined;
   #disposed = false;
 
   /** @internal */

@@ -69,6 +69,8 @@ export interface ConvPlan {
   strips: Strips[];
   image: Images;
   win: Window;
+  groups: number;
+  force: string | undefined;
   /** Rows and columns from one of a phase to its next: the stride, or 1 where the kernel takes the stride itself. */
   step: { sh: number; sw: number };
   features: number;
@@ -111,9 +113,20 @@ function planConv(
   groups: number,
   force: string | undefined,
 ): ConvPlan {
+  // A layer meets the same images again and again: comparing numbers takes a tenth of putting a key together.
+  const last = w.lastConvolution;
+  if (last && last.groups === groups && last.force === force && same(last.image, image) && same(last.win, win))
+    return last;
   const { c, h, w: width, nhwc } = image;
   const key = `${c} ${h} ${width} ${nhwc} ${groups} ${Object.values(win).join(" ")} ${forcedKey(force)}`;
-  return w.plans.get(key, () => makePlan(engine, w, image, win, groups, force)) as ConvPlan;
+  w.lastConvolution = w.plans.get(key, () => makePlan(engine, w, image, win, groups, force)) as ConvPlan;
+  return w.lastConvolution;
+}
+
+/** Whether two objects of one shape have the same fields. */
+function same<T extends object>(a: T, b: T): boolean {
+  for (const key in a) if (a[key] !== b[key]) return false;
+  return true;
 }
 
 /**
@@ -290,6 +303,8 @@ function makePlan(
     strips,
     image,
     win,
+    groups,
+    force,
     step,
     features,
     oh,

@@ -52,31 +52,40 @@ export function runStrips(
   const { lo, hi } = ending.fused;
   const sums = lowered.passes.some((pass) => !pass.first || !pass.last);
   const columns = sums ? Y_SHARE / (rows * 4) : X_SHARE / columnBytes;
-  let group: Strips[] = [];
-  let taken = 0;
-  const flush = () => {
+  const { kernels } = engine;
+  const run = (group: readonly Strips[]) => {
     for (const pass of lowered.passes) {
       const bias = ending.bias ? ending.bias + pass.row * 4 : 0;
       const flags = flagsOf(pass, ending);
-      for (const run of group) {
-        const to = y + run.y + pass.row * yStride;
-        engine.kernels[run.kernel.name](pass.plan, run.strips, x + run.x + pass.x, to, yStride, bias, flags, lo, hi);
+      const to = y + pass.row * yStride;
+      for (const { kernel, strips, x: start, y: end } of group) {
+        kernels[kernel.name](pass.plan, strips, x + start + pass.x, to + end, yStride, bias, flags, lo, hi);
       }
     }
-    group = [];
-    taken = 0;
   };
-  for (const run of runs) {
-    const { tile } = run.kernel;
-    for (let s = 0; s < run.strips; ) {
-      const strips = Math.min(run.strips - s, Math.max(1, Math.floor((columns - taken) / tile)));
-      group.push({ kernel: run.kernel, strips, x: run.x + s * tile * 4, y: run.y + s * tile * 4 });
+  let all = 0;
+  for (const { kernel, strips } of runs) all += strips * kernel.tile;
+  if (all <= columns) {
+    run(runs);
+    return;
+  }
+  let group: Strips[] = [];
+  let taken = 0;
+  for (const { kernel, strips: n, x: start, y: end } of runs) {
+    const { tile } = kernel;
+    for (let s = 0; s < n; ) {
+      const strips = Math.min(n - s, Math.max(1, Math.floor((columns - taken) / tile)));
+      group.push({ kernel, strips, x: start + s * tile * 4, y: end + s * tile * 4 });
       s += strips;
       taken += strips * tile;
-      if (taken + tile > columns) flush();
+      if (taken + tile > columns) {
+        run(group);
+        group = [];
+        taken = 0;
+      }
     }
   }
-  if (group.length) flush();
+  if (group.length) run(group);
 }
 
 /**
