@@ -382,6 +382,9 @@ function predict(engine: Engine, { format, places }: Option, m: number, k: numbe
   };
 }
 
+/** No block kernel is four times as fast as csr for each number that it multiplies: emptier blocks need not be rated. */
+const HOPELESS = 0.25;
+
 /** What the structure of the zeros offers, most specific first. */
 function optionsFor(found: Detection): Option[] {
   const { rows, cols, nnz, nm, complementary } = found;
@@ -397,7 +400,9 @@ function optionsFor(found: Detection): Option[] {
   }
   for (const r of BLOCK_ROWS) {
     for (const c of BLOCK_COLS) {
-      if (r * c > 1) offered.push({ format: { kind: "block", rows: r, cols: c }, places: nnz / fillOf(r, c) });
+      const fill = fillOf(r, c);
+      if (r * c > 1 && fill >= HOPELESS)
+        offered.push({ format: { kind: "block", rows: r, cols: c }, places: nnz / fill });
     }
   }
   offered.push({ format: "csr", places: nnz });
