@@ -138,7 +138,7 @@ const others = {
   depthwise: () =>
     kernels.f32_dense_depthwise(channels, 1, taps, 9, result, image, 3840, 120, result, side, side, 0, 0, 0, 0),
   depthwise3: () =>
-    kernels.f32_dense_depthwise_3x3(channels, 1, 1, result, image, 3840, 120, result, side, side, 0, 0, 0, 0),
+    kernels.f32_dense_depthwise_3x3(channels, 1, 1, y, x, side, side, 1, 1, y, x, result, side, side, 0, 0, 0, 0),
   turn: () => kernels.f32_transpose(32, SIZE, x, SIZE * 4, y, 128),
   copy: () => kernels.f32_copy(channels, side, side, image, 3600, 120, result, side * side * 4, side * 4),
   call: () => void engine.linear(row, tiny, { out }),

@@ -995,33 +995,30 @@ interface DepthwiseSizes {
   inputs: number;
   multiplier: number;
   tapCount: number;
-  /** Of a kernel that takes it itself. */
-  stride?: number;
   rows: number;
   cols: number;
 }
 
 /** A depthwise product: row c of W is one channel's kernel, the columns are the pixels of an output plane. */
-function depthwiseProduct(bed: Bed, { inputs, multiplier, tapCount, stride = 1, rows, cols }: DepthwiseSizes) {
+function depthwiseProduct(bed: Bed, { inputs, multiplier, tapCount, rows, cols }: DepthwiseSizes) {
   const channels = inputs * multiplier;
-  const pitch = cols * stride + 5;
+  const pitch = cols + 5;
   const taps = range(tapCount).map((t) => Math.floor(t / 3) * pitch + (t % 3));
-  const last = Math.max(0, ...taps) + Math.max(0, cols - 1) * stride;
-  const plane = Math.max(0, rows - 1) * stride * pitch + last + 2;
+  const last = Math.max(0, ...taps);
+  const plane = Math.max(0, rows - 1) * pitch + last + cols + 1;
   const product: Product = {
     m: channels,
     k: tapCount,
     w: values(channels * tapCount, 0, bed.rnd),
     stored: new Uint8Array(channels * tapCount).fill(1),
-    x: values(inputs && rows && cols ? (inputs - 1) * plane + (rows - 1) * stride * pitch + last + 1 : 0, 0, bed.rnd),
+    x: values(inputs && rows && cols ? (inputs - 1) * plane + (rows - 1) * pitch + last + cols : 0, 0, bed.rnd),
     input: (row, t) => Math.floor(row / multiplier) * plane + taps[t],
-    columns: grid([rows, stride * pitch], [cols, stride]),
+    columns: grid([rows, pitch], [cols, 1]),
     yPitch: rows * cols,
   };
   const plan = (kernel: Kernel) => (): Launch => {
     const offsets = taps.map((t) => t * 4);
-    const own = kernel.block[0] > 1 ? [stride] : [bed.memory.put("taps", offsets), tapCount];
-    const weights = [...own, bed.memory.put("w", product.w)];
+    const weights = [bed.memory.put("taps", offsets), tapCount, bed.memory.put("w", product.w)];
     const run = bed.kernels[kernel.name];
     return (x, y, ...ending) =>
       run(channels, multiplier, ...weights, x, plane * 4, pitch * 4, y, rows, cols, ...ending);
@@ -1029,8 +1026,8 @@ function depthwiseProduct(bed: Bed, { inputs, multiplier, tapCount, stride = 1, 
   return { product, plan, pitch };
 }
 
-/** The headers' most; behind y what every buffer has. */
-const DEPTHWISE_SLACK = { x: 32, y: TAIL };
+/** The header's 28 bytes; behind y what every buffer has. */
+const DEPTHWISE_SLACK = { x: 28, y: TAIL };
 
 function checkDepthwise(
   bed: Bed,
@@ -1044,48 +1041,149 @@ function checkDepthwise(
   checkProduct(bed, product, { ...call, plan: plan(kernel) });
 }
 
-/** Kernels of so many taps, at each of the strides that a kernel takes itself. */
-const depthwise = (tapCounts: readonly number[], strides: readonly number[]): Testers => {
-  const kinds = tapCounts.flatMap((tapCount) => strides.map((stride) => [tapCount, stride]));
-  return {
-    "kernels, columns and multipliers"(bed, kernel) {
-      for (const [tapCount, stride] of kinds) {
-        for (const cols of [...range(20), 32, 37]) {
-          for (const multiplier of [1, 2, 3]) {
-            const [inputs, rows] = [bed.pick([1, 2, 3]), bed.pick([1, 2, 3])];
-            checkDepthwise(bed, kernel, { inputs, multiplier, tapCount, stride, rows, cols });
+const depthwise: Testers = {
+  "kernels, columns and multipliers"(bed, kernel) {
+    for (const tapCount of [0, 1, 2, 5, 9, 25]) {
+      for (const cols of [...range(20), 32, 37]) {
+        for (const multiplier of [1, 2, 3]) {
+          const [inputs, rows] = [bed.pick([1, 2, 3]), bed.pick([1, 2, 3])];
+          checkDepthwise(bed, kernel, { inputs, multiplier, tapCount, rows, cols });
+        }
+      }
+    }
+  },
+  "every flag and view, none to three rows and inputs"(bed, kernel) {
+    for (const tapCount of [9, 4]) {
+      for (const flags of FLAGS) {
+        for (const view of VIEWS) {
+          for (const [inputs, rows] of pairs(4)) {
+            checkDepthwise(bed, kernel, { inputs, multiplier: 2, tapCount, rows, cols: 21 }, flags, view);
           }
         }
       }
-    },
-    "every flag and view, none to three rows and inputs"(bed, kernel) {
-      for (const [tapCount, stride] of kinds.slice(-2)) {
+    }
+  },
+  "NaN and infinities reach the pixels around them only"(bed, kernel) {
+    for (const tapCount of [9, 4]) {
+      for (const value of [NaN, Infinity, -Infinity]) {
         for (const flags of FLAGS) {
-          for (const view of VIEWS) {
-            for (const [inputs, rows] of pairs(4)) {
-              checkDepthwise(bed, kernel, { inputs, multiplier: 2, tapCount, stride, rows, cols: 21 }, flags, view);
-            }
-          }
+          const sizes = { inputs: 2, multiplier: 2, tapCount, rows: 5, cols: 21 };
+          const { product, plan, pitch } = depthwiseProduct(bed, sizes);
+          // In the second input, which both of the last two channels read, where each tap meets it once.
+          product.x[product.input(2, 0) + 2 * pitch + 9] = value;
+          const call = { label: `${value}`, flags, view: bed.pick(VIEWS), slack: DEPTHWISE_SLACK };
+          const y = checkProduct(bed, product, { ...call, plan: plan(kernel) });
+          reaches(y, value, flags, new Array(2 * tapCount).fill(1));
         }
       }
-    },
-    "NaN and infinities reach the pixels around them only"(bed, kernel) {
-      for (const [tapCount, stride] of kinds.slice(-2)) {
-        for (const value of [NaN, Infinity, -Infinity]) {
-          for (const flags of FLAGS) {
-            const sizes = { inputs: 2, multiplier: 2, tapCount, stride, rows: 5, cols: 21 };
-            const { product, plan, pitch } = depthwiseProduct(bed, sizes);
-            // In the second input, which both of the last two channels read, where each tap that can meet it does so once.
-            product.x[product.input(2, 0) + 2 * pitch + 9] = value;
-            const call = { label: `${value}`, flags, view: bed.pick(VIEWS), slack: DEPTHWISE_SLACK };
-            const y = checkProduct(bed, product, { ...call, plan: plan(kernel) });
-            const meets = (t: number) => (2 - Math.floor(t / 3)) % stride === 0 && (9 - (t % 3)) % stride === 0;
-            reaches(y, value, flags, new Array(2 * range(tapCount).filter(meets).length).fill(1));
-          }
-        }
-      }
-    },
+    }
+  },
+};
+
+interface NineTaps {
+  inputs: number;
+  multiplier: number;
+  stride: number;
+  rows: number;
+  cols: number;
+  /** Zeros above, left, below and right; and rows and columns of the image that no tap reaches. */
+  zeros: readonly number[];
+  spare: number;
+}
+
+/** A 3 × 3 depthwise product over padded planes; the kernel gets the images without their zeros. */
+function nineTaps(
+  bed: Bed,
+  { inputs, multiplier, stride, rows, cols, zeros: [top, left, below, right], spare }: NineTaps,
+) {
+  const [h, w] = [(rows - 1) * stride + 3 + spare, (cols - 1) * stride + 3 + spare];
+  const inside = (r: number, c: number) => r >= top && r < h - below && c >= left && c < w - right;
+  const taps = range(9).map((t) => Math.floor(t / 3) * w + (t % 3));
+  const channels = inputs * multiplier;
+  const product: Product = {
+    m: channels,
+    k: 9,
+    w: values(channels * 9, 0, bed.rnd),
+    stored: new Uint8Array(channels * 9).fill(1),
+    x: values(inputs * h * w, 0, bed.rnd).map((v, i) => (inside(Math.floor(i / w) % h, i % w) ? v : 0)),
+    input: (row, t) => Math.floor(row / multiplier) * h * w + taps[t],
+    columns: grid([rows, stride * w], [cols, stride]),
+    yPitch: rows * cols,
   };
+  const plan = (kernel: Kernel) => (): Launch => {
+    const [height, width] = [h - top - below, w - left - right];
+    const image = gather(
+      product.x,
+      grid([inputs, h * w], [height, w], [width, 1]).map((at) => at + top * w + left),
+    );
+    const [weights, at] = [bed.memory.put("w", product.w), bed.memory.put("image", image)];
+    const blank = bed.memory.put("zeros", new Float32Array(width));
+    const inside = grid([Math.ceil(cols / 4) * 12, 1]).map((_, i) => {
+      const column = (Math.floor(i / 12) * 4 + (i % 4)) * stride - left + (Math.floor(i / 4) % 3);
+      return column >= 0 && column < width ? 0xffffffff : 0;
+    });
+    const masks = bed.memory.put("masks", Array.from(inside));
+    const sizes = [channels, multiplier, stride, weights, at, height, width, top, left, blank, masks];
+    return (_, y, ...ending) => bed.kernels[kernel.name](...sizes, y, rows, cols, ...ending);
+  };
+  return { product, plan, width: w };
+}
+
+function checkNineTaps(bed: Bed, kernel: Kernel, sizes: NineTaps, flags = bed.pick(FLAGS), view = bed.pick(VIEWS)) {
+  const { product, plan } = nineTaps(bed, sizes);
+  const call = { label: JSON.stringify(sizes), flags, view, slack: { y: TAIL } };
+  checkProduct(bed, product, { ...call, plan: plan(kernel) });
+}
+
+const ZEROS_AROUND = range(16).map((bits) => range(4).map((side) => (bits >> side) & 1));
+
+const depthwise3x3: Testers = {
+  "strides, zeros on each side, rows and columns"(bed, kernel) {
+    for (const stride of [1, 2]) {
+      for (const zeros of ZEROS_AROUND) {
+        for (const cols of [...range(14).slice(1), 16, 17, 29]) {
+          const [inputs, multiplier, rows] = [bed.pick([1, 2]), bed.pick([1, 2, 3]), bed.pick([1, 2, 3, 5])];
+          const sizes = { inputs, multiplier, stride, rows, cols, zeros, spare: bed.pick(stride > 1 ? [0, 1] : [0]) };
+          // An image of nothing but zeros has no rows to read.
+          const least = 3 - Math.max(zeros[0] + zeros[2], zeros[1] + zeros[3]);
+          if (least > 0) checkNineTaps(bed, kernel, sizes);
+        }
+      }
+    }
+  },
+  "every flag and view, none to three inputs"(bed, kernel) {
+    for (const stride of [1, 2]) {
+      for (const flags of FLAGS) {
+        for (const view of VIEWS) {
+          for (const inputs of range(4)) {
+            const sizes = { inputs, multiplier: 2, stride, rows: 3, cols: 21, zeros: [1, 1, 1, 1], spare: 0 };
+            checkNineTaps(bed, kernel, sizes, flags, view);
+          }
+        }
+      }
+    }
+  },
+  "NaN and infinities reach the pixels around them only"(bed, kernel) {
+    for (const stride of [1, 2]) {
+      for (const value of [NaN, Infinity, -Infinity]) {
+        for (const flags of FLAGS) {
+          for (const column of [1, 2, 9, 20, 21]) {
+            const sizes = { inputs: 2, multiplier: 2, stride, rows: 5, cols: 21, zeros: [1, 1, 1, 1], spare: 0 };
+            const { product, plan, width } = nineTaps(bed, sizes);
+            product.x[product.input(2, 0) + 2 * width + column] = value;
+            const call = { label: `${value} at ${column}`, flags, view: bed.pick(VIEWS), slack: { y: TAIL } };
+            const y = checkProduct(bed, product, { ...call, plan: plan(kernel) });
+            // Of the taps those that an output in the plane has there.
+            const meets = (t: number) => {
+              const [r, c] = [2 - Math.floor(t / 3), column - (t % 3)];
+              return r % stride === 0 && c >= 0 && c % stride === 0 && c / stride < 21;
+            };
+            reaches(y, value, flags, new Array(2 * range(9).filter(meets).length).fill(1));
+          }
+        }
+      }
+    }
+  },
 };
 
 // ------------------------------------------------------------------------------------- products with sparse activations
@@ -2308,8 +2406,8 @@ const TESTERS: Record<string, Testers> = {
   "spmspv/csr": walks([1, 2, 3]),
   "spmspv/block": walks([1, 2, 3]),
   "spmspv/dense": walks([1]),
-  f32_dense_depthwise: depthwise([0, 1, 2, 5, 25, 9, 4], [1]),
-  f32_dense_depthwise_3x3: depthwise([9], [1, 2]),
+  f32_dense_depthwise: depthwise,
+  f32_dense_depthwise_3x3: depthwise3x3,
   f32_transpose: transpose,
   f32_pad: pad,
   f32_copy: copy,

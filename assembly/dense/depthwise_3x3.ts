@@ -1,11 +1,15 @@
-// Depthwise convolution with kernels of 3 × 3: y[c] = Σ over ky, kx of w[c][ky][kx] · x[c / multiplier][s·row + ky][s·col + kx].
+// Depthwise convolution with kernels of 3 × 3, zeros around the image: y[c] = Σ over ky, kx of w[c][ky][kx] ·
+// x[c / multiplier][s·row − top + ky][s·col − left + kx].
 //
-//   w  [channels][9] floats
-//   x  padded planes, xPlane bytes apart, their rows xRow bytes apart
-//   y  [channels][rows][cols] floats, densely; bias  f32 by channel
+//   w      [channels][9] floats
+//   x      [channels / multiplier][height][width] floats, read where they lie
+//   zeros  a row of width floats that are 0, for the rows above and below
+//   masks  for each four outputs of a row three vectors, one for each column of taps: all bits of a lane whose tap is inside
+//   y      [channels][rows][cols] floats, densely; bias  f32 by channel
 //
-// s is 1 or 2. Nine weights stay in registers; each row of taps has a sum of its own, as one chain of nine multiply-adds takes
-// longer than their number. Reads up to 32 bytes past a row of x, and 12 past the end of y when it accumulates; never uses them.
+// s is 1 or 2; top and left, and what lies below and to the right, 0 or 1. Nine weights stay in registers; each row of taps has a
+// sum of its own, as one chain of nine multiply-adds takes longer than their number. Around x and zeros 16 bytes before and 40 behind
+// are read, 12 past the end of y when it accumulates; they are never used.
 import { Flag, Simd } from "../simd";
 
 /** A kernel's row: three taps beside each other, for four outputs. */
@@ -24,6 +28,24 @@ class Taps {
     const next = v128.shuffle<f32>(v128.load(p, 8), v128.load(p, 24), 0, 2, 4, 6);
     return Simd.madd(next, c, Simd.madd(odd, b, f32x4.mul(even, a)));
   }
+
+  /** Of either, where some columns are outside. */
+  @inline static edge(stride: i32, p: usize, masks: usize, a: v128, b: v128, c: v128): v128 {
+    let u: v128, v: v128, w: v128;
+    if (stride == 1) {
+      u = v128.load(p);
+      v = v128.load(p, 4);
+      w = v128.load(p, 8);
+    } else {
+      const s = v128.load(p);
+      const t = v128.load(p, 16);
+      u = v128.shuffle<f32>(s, t, 0, 2, 4, 6);
+      v = v128.shuffle<f32>(s, t, 1, 3, 5, 7);
+      w = v128.shuffle<f32>(v128.load(p, 8), v128.load(p, 24), 0, 2, 4, 6);
+    }
+    u = f32x4.mul(v128.and(u, v128.load(masks)), a);
+    return Simd.madd(v128.and(w, v128.load(masks, 32)), c, Simd.madd(v128.and(v, v128.load(masks, 16)), b, u));
+  }
 }
 
 export function f32_dense_depthwise_3x3(
@@ -32,8 +54,12 @@ export function f32_dense_depthwise_3x3(
   stride: i32,
   w: usize,
   x: usize,
-  xPlane: usize,
-  xRow: usize,
+  height: i32,
+  width: i32,
+  top: i32,
+  left: i32,
+  zeros: usize,
+  masks: usize,
   y: usize,
   rows: i32,
   cols: i32,
@@ -45,6 +71,11 @@ export function f32_dense_depthwise_3x3(
   // Without a clamp everything lies between these.
   const least = f32x4.splat(flags & Flag.Clamp ? lo : -Infinity);
   const most = f32x4.splat(flags & Flag.Clamp ? hi : Infinity);
+  const xRow = (<usize>width) << 2;
+  const step = (<usize>stride) << 4;
+  // Vectors from..to of a row have all their taps inside.
+  const from = left > 0 ? 4 : 0;
+  const to = min(cols, (width + left - 3) / stride + 1) - 3;
   for (let c = 0, m = 0; c < channels; ++c, w += 36) {
     const b = flags & Flag.Bias ? v128.load32_splat(bias + ((<usize>c) << 2)) : f32x4.splat(0);
     const w0 = v128.load32_splat(w);
@@ -56,56 +87,57 @@ export function f32_dense_depthwise_3x3(
     const w6 = v128.load32_splat(w, 24);
     const w7 = v128.load32_splat(w, 28);
     const w8 = v128.load32_splat(w, 32);
-    let line = x;
-    for (let r = rows; r > 0; --r, line += stride * xRow) {
-      let p = line;
-      let q = p + xRow;
-      let s = q + xRow;
-      let left = cols;
-      // Whole vectors by themselves, for each stride: 1.15 times as fast as one loop that asks for both.
-      if (stride == 1) {
-        for (; left >= 4; left -= 4) {
-          const u = f32x4.add(Taps.one(p, w0, w1, w2), b);
-          let sum = f32x4.add(f32x4.add(u, Taps.one(q, w3, w4, w5)), Taps.one(s, w6, w7, w8));
-          if (flags & Flag.Accumulate) sum = f32x4.add(sum, v128.load(y));
-          v128.store(y, Simd.clamp(sum, least, most));
-          p += 16;
-          q += 16;
-          s += 16;
-          y += 16;
-        }
-      } else {
-        for (; left >= 4; left -= 4) {
-          const u = f32x4.add(Taps.two(p, w0, w1, w2), b);
-          let sum = f32x4.add(f32x4.add(u, Taps.two(q, w3, w4, w5)), Taps.two(s, w6, w7, w8));
-          if (flags & Flag.Accumulate) sum = f32x4.add(sum, v128.load(y));
-          v128.store(y, Simd.clamp(sum, least, most));
-          p += 32;
-          q += 32;
-          s += 32;
-          y += 16;
-        }
-      }
-      if (left > 0) {
-        let u: v128, v: v128, t: v128;
-        if (stride == 1) {
-          u = Taps.one(p, w0, w1, w2);
-          v = Taps.one(q, w3, w4, w5);
-          t = Taps.one(s, w6, w7, w8);
+    let i = -top;
+    for (let r = 0; r < rows; ++r, i += stride) {
+      const line = x + <usize>i * xRow;
+      let p = (i < 0 ? zeros : line) - ((<usize>left) << 2);
+      let q = (i + 1 < height ? line + xRow : zeros) - ((<usize>left) << 2);
+      let s = (i + 2 < height ? line + 2 * xRow : zeros) - ((<usize>left) << 2);
+      for (let col = 0; col < cols; ) {
+        // Whole vectors by themselves, for each stride: 1.15 times as fast as one loop that asks for both.
+        if (col >= from && col < to) {
+          if (stride == 1) {
+            for (; col < to; col += 4) {
+              const u = f32x4.add(Taps.one(p, w0, w1, w2), b);
+              let sum = f32x4.add(f32x4.add(u, Taps.one(q, w3, w4, w5)), Taps.one(s, w6, w7, w8));
+              if (flags & Flag.Accumulate) sum = f32x4.add(sum, v128.load(y));
+              v128.store(y, Simd.clamp(sum, least, most));
+              p += 16;
+              q += 16;
+              s += 16;
+              y += 16;
+            }
+          } else {
+            for (; col < to; col += 4) {
+              const u = f32x4.add(Taps.two(p, w0, w1, w2), b);
+              let sum = f32x4.add(f32x4.add(u, Taps.two(q, w3, w4, w5)), Taps.two(s, w6, w7, w8));
+              if (flags & Flag.Accumulate) sum = f32x4.add(sum, v128.load(y));
+              v128.store(y, Simd.clamp(sum, least, most));
+              p += 32;
+              q += 32;
+              s += 32;
+              y += 16;
+            }
+          }
         } else {
-          u = Taps.two(p, w0, w1, w2);
-          v = Taps.two(q, w3, w4, w5);
-          t = Taps.two(s, w6, w7, w8);
+          const t = masks + <usize>(col * 12);
+          const u = f32x4.add(Taps.edge(stride, p, t, w0, w1, w2), b);
+          const v = Taps.edge(stride, q, t, w3, w4, w5);
+          let sum = f32x4.add(f32x4.add(u, v), Taps.edge(stride, s, t, w6, w7, w8));
+          if (flags & Flag.Accumulate) sum = f32x4.add(sum, v128.load(y));
+          const n = min(cols - col, 4);
+          Simd.storeLanes(y, Simd.clamp(sum, least, most), n);
+          p += step;
+          q += step;
+          s += step;
+          y += (<usize>n) << 2;
+          col += 4;
         }
-        let sum = f32x4.add(f32x4.add(f32x4.add(u, b), v), t);
-        if (flags & Flag.Accumulate) sum = f32x4.add(sum, v128.load(y));
-        Simd.storeLanes(y, Simd.clamp(sum, least, most), left);
-        y += (<usize>left) << 2;
       }
     }
     if (++m == multiplier) {
       m = 0;
-      x += xPlane;
+      x += <usize>height * xRow;
     }
   }
 }

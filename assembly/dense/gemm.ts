@@ -19,8 +19,7 @@ class Block {
     let a = acc;
     if (flags & Flag.Accumulate) a = f32x4.add(a, v128.load(out));
     if (flags & Flag.Bias) a = f32x4.add(a, v128.load32_splat(bias + (row << 2)));
-    if (flags & Flag.Clamp) a = Simd.clamp(a, f32x4.splat(lo), f32x4.splat(hi));
-    v128.store(out, a);
+    v128.store(out, Simd.clamp(a, f32x4.splat(lo), f32x4.splat(hi)));
   }
 
   /** R rows from `row`, over all strips of C·4 columns; R in 2, 4, 6 and C in 1, 2. */
@@ -133,15 +132,18 @@ class Block {
     hi: f32,
   ): void {
     const m = <i32>load<u32>(plan);
+    // Without a clamp everything lies between these: no question, and less code, at each of a tile's ends.
+    const least = flags & Flag.Clamp ? lo : -f32.POSITIVE_INFINITY;
+    const most = flags & Flag.Clamp ? hi : f32.POSITIVE_INFINITY;
     const rowBytes = (load<u32>(plan, 12) * load<u32>(plan, 16)) << 2;
     let w: usize = load<u32>(plan, 4);
     let row = 0;
     for (; row + Block.Rows <= m; row += Block.Rows) {
-      Block.rows(Block.Rows, C, plan, row, w, strips, x, y, yStride, bias, flags, lo, hi);
+      Block.rows(Block.Rows, C, plan, row, w, strips, x, y, yStride, bias, flags, least, most);
       w += rowBytes * Block.Rows;
     }
     for (; row < m; row += 2) {
-      Block.rows(2, C, plan, row, w, strips, x, y, yStride, bias, flags, lo, hi);
+      Block.rows(2, C, plan, row, w, strips, x, y, yStride, bias, flags, least, most);
       w += rowBytes << 1;
     }
   }

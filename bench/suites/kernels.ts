@@ -162,8 +162,8 @@ export async function kernelCases(build: Build): Promise<KernelCase[]> {
     ),
     images(
       "f32_dense_depthwise_3x3",
-      () => run.f32_dense_depthwise_3x3(64, 1, 1, x, x, plane, 112, y, 26, 26, 0, 0, 0, 0),
-      2 * 9 * 64 * 26 * 26,
+      () => run.f32_dense_depthwise_3x3(64, 1, 1, x, x, 28, 28, 1, 1, x, x, y, 28, 28, 0, 0, 0, 0),
+      2 * 9 * 64 * 28 * 28,
       "64 × 28 × 28",
     ),
     images("f32_transpose", () => run.f32_transpose(64, 784, x, 784 * 4, y, 64 * 4), 0, "64 × 784"),

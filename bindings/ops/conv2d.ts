@@ -71,8 +71,6 @@ export interface ConvPlan {
   win: Window;
   groups: number;
   force: string | undefined;
-  /** Rows and columns from one of a phase to its next: the stride, or 1 where the kernel takes the stride itself. */
-  step: { sh: number; sw: number };
   features: number;
   oh: number;
   ow: number;
@@ -94,6 +92,8 @@ export interface ConvPlan {
   panels: boolean;
   /** The kernel of a depthwise convolution. */
   depthwise: Kernel | undefined;
+  /** For the one that reads the image where it lies: which taps are inside, for each four outputs of a row and column of taps. */
+  masks: Uint32Array | undefined;
 }
 
 /**
@@ -182,9 +182,13 @@ function waysOf(
     .map((way) => ({ ...way, ns: way.ns + costs.call }));
 }
 
-/** Whether a depthwise kernel can run a window: that for 3 × 3 takes strides 1 and 2, as they are in both directions. */
-const fits = ({ block: [height, width] }: Kernel, { kh, kw, sh, sw, dh, dw }: Window): boolean =>
-  height === 1 || (kh === height && kw === width && dh === 1 && dw === 1 && sh === sw && sh <= 2);
+/** Whether a depthwise kernel can run a window: that for 3 × 3 takes strides of 1 and 2 and at most one zero on each side. */
+function fits({ block: [height, width] }: Kernel, win: Window): boolean {
+  const { kh, kw, sh, sw, dh, dw, top, left, bottom, right } = win;
+  if (height === 1) return true;
+  const plain = kh === height && kw === width && dh === 1 && dw === 1;
+  return plain && sh === sw && sh <= 2 && Math.max(top, left, bottom, right) <= 1;
+}
 
 /** Where a kernel finds the input's rows. */
 interface Planes {
@@ -194,24 +198,24 @@ interface Planes {
   lay(pitch: number, channels: number): { phases: Phase[]; plane: number; taps: number[] };
 }
 
-/** The input itself, or padded copies of it, one for each phase of the steps. */
-function planesOf(image: Images, win: Window, step: ConvPlan["step"]): Planes {
+/** The input itself, or padded copies of it, one for each phase of the stride. */
+function planesOf(image: Images, win: Window): Planes {
   const { kh, kw, dh, dw, sh, sw, top, left, oh, ow } = win;
   const kernel = Array.from({ length: kh * kw }, (_, i) => ({ y: Math.floor(i / kw) * dh, x: (i % kw) * dw }));
-  if (step.sh === 1 && step.sw === 1 && top + left + win.bottom + win.right === 0) {
+  if (sh === 1 && sw === 1 && top + left + win.bottom + win.right === 0) {
     const taps = kernel.map(({ y, x }) => (y * image.w + x) * 4);
     return { pitch: image.w, lay: () => ({ phases: [], plane: image.h * image.w * 4, taps }) };
   }
   // Columns and rows a phase must hold, and how far one row's right zeros can be the next one's left zeros.
-  const held = Math.floor(((ow - 1) * sw + (kw - 1) * dw) / step.sw) + 1;
-  const lines = Math.floor(((oh - 1) * sh + (kh - 1) * dh) / step.sh) + 1;
+  const held = ow + Math.floor(((kw - 1) * dw) / sw);
+  const lines = oh + Math.floor(((kh - 1) * dh) / sh);
   let shared = held;
-  const phaseOf = ({ y, x }: { y: number; x: number }) => `${y % step.sh},${x % step.sw}`;
+  const phaseOf = ({ y, x }: { y: number; x: number }) => `${y % sh},${x % sw}`;
   const found = new Map<string, { number: number; down: Span; across: Span }>();
   for (const tap of kernel) {
     if (found.has(phaseOf(tap))) continue;
-    const across = inside((tap.x % step.sw) - left, step.sw, image.w, held);
-    const down = inside((tap.y % step.sh) - top, step.sh, image.h, lines);
+    const across = inside((tap.x % sw) - left, sw, image.w, held);
+    const down = inside((tap.y % sh) - top, sh, image.h, lines);
     found.set(phaseOf(tap), { number: found.size, down, across });
     if (across.count) shared = Math.min(shared, across.before, held - across.before - across.count);
   }
@@ -228,7 +232,7 @@ function planesOf(image: Images, win: Window, step: ConvPlan["step"]): Planes {
     if (plane % 4096 === 0) plane += 64;
     const taps = kernel.map((tap) => {
       const phase = found.get(phaseOf(tap)) as { number: number };
-      const at = Math.floor(tap.y / step.sh) * pitch + Math.floor(tap.x / step.sw);
+      const at = Math.floor(tap.y / sh) * pitch + Math.floor(tap.x / sw);
       return phase.number * channels * plane + at * 4;
     });
     return { phases, plane, taps };
@@ -256,16 +260,11 @@ function makePlan(
     channels: perGroup,
     channelsPerBlock,
   };
-  let step = { sh: win.sh, sw: win.sw };
-  let planes = planesOf(image, win, step);
+  const planes = planesOf(image, win);
   const ways = waysOf(engine, w, work, image, win, groups, planes.pitch, force);
   const best = ways[0] ?? { cuts: [], ns: 0, runs: 1 };
   const { runs } = best;
   const depthwise = best.cuts.find(({ kernel }) => kernel.op === "depthwise")?.kernel;
-  if (depthwise && depthwise.block[0] > 1) {
-    step = { sh: 1, sw: 1 };
-    planes = planesOf(image, win, step);
-  }
   let { pitch } = planes;
   let { phases, plane, taps } = planes.lay(pitch, image.c);
   // Rows that start on a vector: fewer loads cross a cache line (3x3, 56², 64→64: 1.08 to 1.10 times as fast; 28²: 1.02).
@@ -273,9 +272,11 @@ function makePlan(
   const few = Math.max(1, Math.floor(L2_SHARE / (phases.length * plane)));
   const channels = depthwise && phases.length ? Math.min(image.c, few) : image.c;
   ({ phases, plane, taps } = planes.lay(pitch, channels));
+  // A single channel's kernel rows take the channels' place: the dense loop then has kh turns of kw, not kh · kw of one.
+  const rowwise = perGroup === 1 && kh > 1 && win.sh === 1 && !depthwise;
   const map: InputMap = {
-    taps,
-    channelStride: plane,
+    taps: rowwise ? taps.slice(0, kw) : taps,
+    channelStride: rowwise ? taps[kw] - taps[0] : plane,
     groups,
     groupStride: perGroup * plane,
     channelsPerBlock,
@@ -305,7 +306,6 @@ function makePlan(
     win,
     groups,
     force,
-    step,
     features,
     oh,
     ow,
@@ -321,7 +321,16 @@ function makePlan(
     plane,
     panels,
     depthwise,
+    masks: depthwise && depthwise.block[0] > 1 ? masksOf(image, win) : undefined,
   };
+}
+
+/** As assembly/dense/depthwise_3x3.ts reads them. */
+function masksOf({ w }: Images, { ow, sw, left }: Window): Uint32Array {
+  return Uint32Array.from({ length: Math.ceil(ow / 4) * 12 }, (_, i) => {
+    const column = (Math.floor(i / 12) * 4 + (i % 4)) * sw - left + (Math.floor(i / 4) % 3);
+    return column >= 0 && column < w ? 0xffffffff : 0;
+  });
 }
 
 /** Of a row of positions, those inside the input. */
@@ -400,14 +409,14 @@ export function convolve(
   nhwc: boolean,
 ): Tensor {
   const { f32_transpose: transpose, f32_copy: copy, f32_pad: pad } = engine.kernels;
-  const { image, win, step, features, oh, ow, pitch, columns, runs, map, phases, channels, plane, panels, depthwise } =
+  const { image, win, features, oh, ow, pitch, columns, runs, map, phases, channels, plane, panels, depthwise, masks } =
     plan;
   const pixels = image.h * image.w;
   const outputs = oh * ow;
   // A strip may write where it stands if there is no junk to drop and no vector reaches into the next row.
   const direct = !nhwc && (depthwise || runs > 1 || (pitch === ow && outputs % 4 === 0));
   const flat = depthwise ? outputs * 4 : Math.ceil(columns / 4) * 16;
-  const padded = phases.length * channels * plane;
+  const padded = masks ? 0 : phases.length * channels * plane;
   const group = Math.max(1, Math.min(plan.strips.length, Math.floor(GROUP / (image.c * PITCH))));
   const scratch = [
     placeBytes(x),
@@ -417,6 +426,7 @@ export function convolve(
     padded ? padded + pitch * 4 + 12 : 0,
     direct ? 0 : features * flat,
     panels ? group * image.c * PITCH : 0,
+    masks ? (image.w + 16 + masks.length) * 4 : 0,
   ];
   if (n === 0 || outputs === 0 || features === 0) return engine.produce(shape, f.out, [], () => {});
   const streams = () =>
@@ -424,7 +434,13 @@ export function convolve(
   return engine.produceWith(w, streams, shape, f.out, scratch, (y, ptrs, lowered) => {
     const from = place(engine, x, ptrs[0]);
     const bias = f.bias ? place(engine, f.bias, ptrs[1]) : 0;
-    const [, , , turned, planes, flatAt, panelsAt] = ptrs;
+    const [, , , turned, planes, flatAt, panelsAt, blank] = ptrs;
+    // A row of zeros with room around it, and the masks.
+    const masksAt = blank + (image.w + 16) * 4;
+    if (masks) {
+      engine.memory.f32.fill(0, blank / 4, masksAt / 4);
+      engine.memory.u32.set(masks, masksAt / 4);
+    }
     if (f.residual && direct) copyInto(engine, f.residual, y.ptr);
     const residual = f.residual && !direct ? place(engine, f.residual, ptrs[2]) : 0;
     const ending = { bias, accumulate: f.residual !== undefined, fused: f };
@@ -445,7 +461,7 @@ export function convolve(
         phases.forEach((phase, p) => {
           const at = source + (channel * pixels + phase.y * image.w + phase.x) * 4;
           const to = planes + p * channels * plane;
-          const [row, col] = [step.sh * image.w * 4, step.sw * 4];
+          const [row, col] = [win.sh * image.w * 4, win.sw * 4];
           pad(n, phase.rows, phase.cols, at, pixels * 4, row, col, to, plane, phase.head * 4, pitch * 4);
         });
         return phases.length ? planes : source + channel * pixels * 4;
@@ -456,27 +472,17 @@ export function convolve(
         const flags = (ending.accumulate ? ACCUMULATE : 0) | (bias ? BIAS : 0) | (f.clamp ? CLAMP : 0);
         const weights = lowered.ptr + map.taps.length * 4;
         const run = engine.kernels[depthwise.name];
-        for (let c = 0; c < image.c; c += channels) {
-          const n = Math.min(channels, image.c - c);
-          const first = c * multiplier;
-          // One takes the stride, the other any taps.
-          const own = depthwise.block[0] > 1 ? [win.sh] : [lowered.ptr, map.taps.length];
-          run(
-            n * multiplier,
-            multiplier,
-            ...own,
-            weights + first * map.taps.length * 4,
-            padFrom(c, n),
-            plane,
-            pitch * 4,
-            to + first * outputs * 4,
-            oh,
-            ow,
-            bias && bias + first * 4,
-            flags,
-            f.lo,
-            f.hi,
-          );
+        const rest = (first: number) => [to + first * outputs * 4, oh, ow, bias && bias + first * 4, flags, f.lo, f.hi];
+        if (masks) {
+          const { sh, top, left } = win;
+          run(features, multiplier, sh, weights, source, image.h, image.w, top, left, blank + 16, masksAt, ...rest(0));
+        } else {
+          for (let c = 0; c < image.c; c += channels) {
+            const n = Math.min(channels, image.c - c) * multiplier;
+            const own = weights + c * multiplier * map.taps.length * 4;
+            const from = padFrom(c, n / multiplier);
+            run(n, multiplier, lowered.ptr, map.taps.length, own, from, plane, pitch * 4, ...rest(c * multiplier));
+          }
         }
       } else if (panels) {
         for (let p = 0; p < plan.strips.length; p += group) {
