@@ -68,6 +68,9 @@ export async function kernelCases(build: Build): Promise<KernelCase[]> {
   const [x, y, taps] = [memory.alloc(SIZE * 4 + 65536), memory.alloc(SIZE * 4 + 65536), memory.alloc(64)];
   memory.floats(x, SIZE).set(values(SIZE, 0, rnd));
   memory.u32.set([0, 4, 8, 120, 124, 128, 240, 244, 248], taps / 4);
+  // Of 28 columns, all taps inside.
+  const masks = memory.alloc(28 * 12);
+  memory.u32.fill(0xffffffff, masks / 4, masks / 4 + 28 * 3);
 
   /** Weights in a kernel's own pattern as it reads them, how many numbers it multiplies and what they take. */
   const streams = ({ format, op, block: [r, c] }: Kernel): { lowered: Lowered; stored: number; bytes: number } => {
@@ -162,7 +165,7 @@ export async function kernelCases(build: Build): Promise<KernelCase[]> {
     ),
     images(
       "f32_dense_depthwise_3x3",
-      () => run.f32_dense_depthwise_3x3(64, 1, 1, x, x, 28, 28, 1, 1, x, x, y, 28, 28, 0, 0, 0, 0),
+      () => run.f32_dense_depthwise_3x3(64, 1, 1, x, x, 28, 28, 1, 1, x, masks, y, 28, 28, 0, 0, 0, 0),
       2 * 9 * 64 * 28 * 28,
       "64 × 28 × 28",
     ),
