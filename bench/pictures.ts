@@ -21,6 +21,8 @@ type Spec = { title: string } & Record<string, unknown>;
 
 async function svg({ title, ...spec }: Spec, subtitle: string): Promise<string> {
   const config = {
+    // A label for each of thousands of points would be half of the file.
+    aria: false,
     font: "sans-serif",
     axis: { labelFontSize: 11, titleFontSize: 12, titleFontWeight: "normal", gridColor: "#e4e4e4" },
     legend: { labelFontSize: 12, labelLimit: 400, symbolStrokeWidth: 2 },
