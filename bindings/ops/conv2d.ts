@@ -326,7 +326,7 @@ function makePlan(
     map: panels ? PANEL_MAP : map,
     key: panels
       ? `${best.cuts[0].kernel.stream} panel`
-      : `${best.cuts[0]?.kernel.stream} ${map.channelStride}/${groups}/${taps.join()}`,
+      : `${best.cuts[0]?.kernel.stream} ${plane} ${map.channelStride}/${groups}/${taps.join()}`,
     phases,
     channels,
     plane,
