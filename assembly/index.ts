@@ -17,7 +17,8 @@ export { f32_csr_spmm_4, f32_csr_spmm_8, f32_csr_spmm_16 } from "./csr/spmm_narr
 export { f32_csr_spmspv } from "./csr/spmspv";
 export { f32_csr_spmv } from "./csr/spmv";
 export { f32_dense_depthwise } from "./dense/depthwise";
-export { f32_dense_depthwise_3x3 } from "./dense/depthwise_3x3";
+export { f32_dense_depthwise_3x3_columns } from "./dense/depthwise_3x3_columns";
+export { f32_dense_depthwise_3x3_rows } from "./dense/depthwise_3x3_rows";
 export { dense_gemm_rows, f32_dense_gemm_4, f32_dense_gemm_8 } from "./dense/gemm";
 export { f32_dense_gemv } from "./dense/gemv";
 export { f32_dense_spmspv } from "./dense/spmspv";

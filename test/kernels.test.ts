@@ -1117,13 +1117,12 @@ function nineTaps(
       grid([inputs, h * w], [height, w], [width, 1]).map((at) => at + top * w + left),
     );
     const [weights, at] = [bed.memory.put("w", product.w), bed.memory.put("image", image)];
-    const blank = bed.memory.put("zeros", new Float32Array(width));
-    const inside = grid([Math.ceil(cols / 4) * 12, 1]).map((_, i) => {
+    const masks = Math.ceil(cols / 4) * 12;
+    const edges = range(masks + 4 + width + 12).map((i) => {
       const column = (Math.floor(i / 12) * 4 + (i % 4)) * stride - left + (Math.floor(i / 4) % 3);
-      return column >= 0 && column < width ? 0xffffffff : 0;
+      return i < masks && column >= 0 && column < width ? 0xffffffff : 0;
     });
-    const masks = bed.memory.put("masks", Array.from(inside));
-    const sizes = [channels, multiplier, stride, weights, at, height, width, top, left, blank, masks];
+    const sizes = [channels, multiplier, stride, weights, at, height, width, top, left, bed.memory.put("edges", edges)];
     return (_, y, ...ending) => bed.kernels[kernel.name](...sizes, y, rows, cols, ...ending);
   };
   return { product, plan, width: w };
@@ -1137,9 +1136,9 @@ function checkNineTaps(bed: Bed, kernel: Kernel, sizes: NineTaps, flags = bed.pi
 
 const ZEROS_AROUND = range(16).map((bits) => range(4).map((side) => (bits >> side) & 1));
 
-const depthwise3x3: Testers = {
+const depthwise3x3 = (strides: readonly number[]): Testers => ({
   "strides, zeros on each side, rows and columns"(bed, kernel) {
-    for (const stride of [1, 2]) {
+    for (const stride of strides) {
       for (const zeros of ZEROS_AROUND) {
         for (const cols of [...range(14).slice(1), 16, 17, 29]) {
           const [inputs, multiplier, rows] = [bed.pick([1, 2]), bed.pick([1, 2, 3]), bed.pick([1, 2, 3, 5])];
@@ -1152,7 +1151,7 @@ const depthwise3x3: Testers = {
     }
   },
   "every flag and view, none to three inputs"(bed, kernel) {
-    for (const stride of [1, 2]) {
+    for (const stride of strides) {
       for (const flags of FLAGS) {
         for (const view of VIEWS) {
           for (const inputs of range(4)) {
@@ -1164,7 +1163,7 @@ const depthwise3x3: Testers = {
     }
   },
   "NaN and infinities reach the pixels around them only"(bed, kernel) {
-    for (const stride of [1, 2]) {
+    for (const stride of strides) {
       for (const value of [NaN, Infinity, -Infinity]) {
         for (const flags of FLAGS) {
           for (const column of [1, 2, 9, 20, 21]) {
@@ -1184,7 +1183,7 @@ const depthwise3x3: Testers = {
       }
     }
   },
-};
+});
 
 // ------------------------------------------------------------------------------------- products with sparse activations
 
@@ -2407,7 +2406,8 @@ const TESTERS: Record<string, Testers> = {
   "spmspv/block": walks([1, 2, 3]),
   "spmspv/dense": walks([1]),
   f32_dense_depthwise: depthwise,
-  f32_dense_depthwise_3x3: depthwise3x3,
+  f32_dense_depthwise_3x3_columns: depthwise3x3([1]),
+  f32_dense_depthwise_3x3_rows: depthwise3x3([1, 2]),
   f32_transpose: transpose,
   f32_pad: pad,
   f32_copy: copy,

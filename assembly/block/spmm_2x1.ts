@@ -35,39 +35,28 @@ class Tile {
         const two = m - row > 1;
         const o1 = two ? o0 + yStride : o0;
         let a0 = zero,
-          a1 = zero,
-          a2 = zero,
-          a3 = zero;
-        let b0 = zero,
-          b1 = zero,
-          b2 = zero,
-          b3 = zero;
-        if (flags & Flag.Accumulate) {
-          a0 = v128.load(o0);
-          b0 = v128.load(o1);
-          if (V > 1) {
-            a1 = v128.load(o0, 16);
-            b1 = v128.load(o1, 16);
-          }
-          if (V > 2) {
-            a2 = v128.load(o0, 32);
-            a3 = v128.load(o0, 48);
-            b2 = v128.load(o1, 32);
-            b3 = v128.load(o1, 48);
-          }
-        }
+          b0 = zero;
         if (flags & Flag.Bias) {
-          const s = v128.load32_splat(bias + (row << 2));
-          const t = v128.load32_splat(bias + ((two ? row + 1 : row) << 2));
-          a0 = f32x4.add(a0, s);
-          a1 = f32x4.add(a1, s);
-          b0 = f32x4.add(b0, t);
-          b1 = f32x4.add(b1, t);
-          if (V > 2) {
-            a2 = f32x4.add(a2, s);
-            a3 = f32x4.add(a3, s);
-            b2 = f32x4.add(b2, t);
-            b3 = f32x4.add(b3, t);
+          a0 = v128.load32_splat(bias + (row << 2));
+          b0 = v128.load32_splat(bias + ((two ? row + 1 : row) << 2));
+        }
+        // Of one vector's sums the second set starts from nothing.
+        let a1 = V > 1 ? a0 : zero,
+          a2 = V > 1 ? a0 : zero,
+          a3 = V > 1 ? a0 : zero;
+        let b1 = V > 1 ? b0 : zero,
+          b2 = V > 1 ? b0 : zero,
+          b3 = V > 1 ? b0 : zero;
+        if (flags & Flag.Accumulate) {
+          a0 = f32x4.add(a0, v128.load(o0));
+          b0 = f32x4.add(b0, v128.load(o1));
+          if (V > 1) {
+            a1 = f32x4.add(a1, v128.load(o0, 16));
+            b1 = f32x4.add(b1, v128.load(o1, 16));
+            a2 = f32x4.add(a2, v128.load(o0, 32));
+            b2 = f32x4.add(b2, v128.load(o1, 32));
+            a3 = f32x4.add(a3, v128.load(o0, 48));
+            b3 = f32x4.add(b3, v128.load(o1, 48));
           }
         }
         if (V < 4) {

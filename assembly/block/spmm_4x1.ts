@@ -10,14 +10,6 @@
 import { Flag, Simd } from "../simd";
 
 class Tile {
-  /** What a row's vector starts from. */
-  @inline static start(out: usize, bias: usize, flags: i32): v128 {
-    let a = f32x4.splat(0);
-    if (flags & Flag.Accumulate) a = v128.load(out);
-    if (flags & Flag.Bias) a = f32x4.add(a, v128.load32_splat(bias));
-    return a;
-  }
-
   @inline static finish(out: usize, sum: v128, flags: i32, lo: f32, hi: f32): void {
     let a = sum;
     if (flags & Flag.Clamp) a = Simd.clamp(a, f32x4.splat(lo), f32x4.splat(hi));
@@ -53,26 +45,32 @@ class Tile {
         const o2 = left > 2 ? o1 + yStride : o1;
         const o3 = left > 3 ? o2 + yStride : o2;
         let a0 = zero,
-          a1 = zero;
-        let b0 = zero,
-          b1 = zero;
-        let c0 = zero,
-          c1 = zero;
-        let d0 = zero,
-          d1 = zero;
-        if (flags & (Flag.Accumulate | Flag.Bias)) {
-          const s0 = bias + (row << 2);
-          const s1 = left > 1 ? s0 + 4 : s0;
-          const s2 = left > 2 ? s1 + 4 : s1;
-          const s3 = left > 3 ? s2 + 4 : s2;
-          a0 = Tile.start(o0, s0, flags);
-          if (V > 1) a1 = Tile.start(o0 + 16, s0, flags);
-          b0 = Tile.start(o1, s1, flags);
-          if (V > 1) b1 = Tile.start(o1 + 16, s1, flags);
-          c0 = Tile.start(o2, s2, flags);
-          if (V > 1) c1 = Tile.start(o2 + 16, s2, flags);
-          d0 = Tile.start(o3, s3, flags);
-          if (V > 1) d1 = Tile.start(o3 + 16, s3, flags);
+          b0 = zero,
+          c0 = zero,
+          d0 = zero;
+        if (flags & Flag.Bias) {
+          const s = bias + (row << 2);
+          a0 = v128.load32_splat(s);
+          b0 = v128.load32_splat(left > 1 ? s + 4 : s);
+          c0 = v128.load32_splat(left > 2 ? s + 8 : s);
+          d0 = v128.load32_splat(left > 3 ? s + 12 : s);
+        }
+        // Of one vector's sums the second set starts from nothing.
+        let a1 = V > 1 ? a0 : zero;
+        let b1 = V > 1 ? b0 : zero;
+        let c1 = V > 1 ? c0 : zero;
+        let d1 = V > 1 ? d0 : zero;
+        if (flags & Flag.Accumulate) {
+          a0 = f32x4.add(a0, v128.load(o0));
+          b0 = f32x4.add(b0, v128.load(o1));
+          c0 = f32x4.add(c0, v128.load(o2));
+          d0 = f32x4.add(d0, v128.load(o3));
+          if (V > 1) {
+            a1 = f32x4.add(a1, v128.load(o0, 16));
+            b1 = f32x4.add(b1, v128.load(o1, 16));
+            c1 = f32x4.add(c1, v128.load(o2, 16));
+            d1 = f32x4.add(d1, v128.load(o3, 16));
+          }
         }
         // Four sums would wait for the latency of an addition: entries take turns in two sets of them.
         if (V == 1) {

@@ -35,34 +35,24 @@ class Tile {
         const n = load<u32>(record, 4);
         const rowEnd = e + (n << 3);
         const out = y + row * yStride;
-        let a0 = zero,
-          a1 = zero,
-          a2 = zero,
-          a3 = zero,
-          a4 = zero,
-          a5 = zero,
-          a6 = zero,
-          a7 = zero;
+        const b = flags & Flag.Bias ? v128.load32_splat(bias + (row << 2)) : zero;
+        let a0 = b,
+          a1 = b,
+          a2 = b,
+          a3 = b,
+          a4 = b,
+          a5 = b,
+          a6 = b,
+          a7 = b;
         if (flags & Flag.Accumulate) {
-          a0 = v128.load(out);
-          a1 = v128.load(out, 16);
-          a2 = v128.load(out, 32);
-          a3 = v128.load(out, 48);
-          a4 = v128.load(out, 64);
-          a5 = v128.load(out, 80);
-          if (V > 6) a6 = v128.load(out, 96);
-          if (V > 7) a7 = v128.load(out, 112);
-        }
-        if (flags & Flag.Bias) {
-          const b = v128.load32_splat(bias + (row << 2));
-          a0 = f32x4.add(a0, b);
-          a1 = f32x4.add(a1, b);
-          a2 = f32x4.add(a2, b);
-          a3 = f32x4.add(a3, b);
-          a4 = f32x4.add(a4, b);
-          a5 = f32x4.add(a5, b);
-          if (V > 6) a6 = f32x4.add(a6, b);
-          if (V > 7) a7 = f32x4.add(a7, b);
+          a0 = f32x4.add(b, v128.load(out));
+          a1 = f32x4.add(b, v128.load(out, 16));
+          a2 = f32x4.add(b, v128.load(out, 32));
+          a3 = f32x4.add(b, v128.load(out, 48));
+          a4 = f32x4.add(b, v128.load(out, 64));
+          a5 = f32x4.add(b, v128.load(out, 80));
+          if (V > 6) a6 = f32x4.add(b, v128.load(out, 96));
+          if (V > 7) a7 = f32x4.add(b, v128.load(out, 112));
         }
         // Two entries a turn save a fifth of the loop's bookkeeping, which the front end of a 4-wide core feels once
         // multiply and add are one instruction. V8 11 hoists the loads of both and spills, so not in the other build.

@@ -27,10 +27,11 @@ class Tile {
         const row: usize = load<u32>(record);
         let n = load<u32>(record, 4);
         const out = y + row * yStride;
-        let a0 = zero,
-          a1 = zero,
-          a2 = zero,
-          a3 = zero;
+        const s = flags & Flag.Bias ? v128.load32_splat(bias + (row << 2)) : zero;
+        let a0 = s,
+          a1 = s,
+          a2 = s,
+          a3 = s;
         let b0 = zero,
           b1 = zero,
           b2 = zero,
@@ -40,17 +41,10 @@ class Tile {
           d0 = zero,
           d1 = zero;
         if (flags & Flag.Accumulate) {
-          a0 = v128.load(out);
-          if (V > 1) a1 = v128.load(out, 16);
-          if (V > 2) a2 = v128.load(out, 32);
-          if (V > 2) a3 = v128.load(out, 48);
-        }
-        if (flags & Flag.Bias) {
-          const b = v128.load32_splat(bias + (row << 2));
-          a0 = f32x4.add(a0, b);
-          if (V > 1) a1 = f32x4.add(a1, b);
-          if (V > 2) a2 = f32x4.add(a2, b);
-          if (V > 2) a3 = f32x4.add(a3, b);
+          a0 = f32x4.add(s, v128.load(out));
+          if (V > 1) a1 = f32x4.add(s, v128.load(out, 16));
+          if (V > 2) a2 = f32x4.add(s, v128.load(out, 32));
+          if (V > 2) a3 = f32x4.add(s, v128.load(out, 48));
         }
         if (V > 2) {
           for (; n > 1; n -= 2) {
@@ -83,9 +77,9 @@ class Tile {
             c0 = Simd.madd(v128.load(r), u, c0);
             if (V > 1) c1 = Simd.madd(v128.load(r, 16), u, c1);
             const t = v128.load32_splat(e, 24);
-            const s = x + load<u32>(e, 28);
-            d0 = Simd.madd(v128.load(s), t, d0);
-            if (V > 1) d1 = Simd.madd(v128.load(s, 16), t, d1);
+            const o = x + load<u32>(e, 28);
+            d0 = Simd.madd(v128.load(o), t, d0);
+            if (V > 1) d1 = Simd.madd(v128.load(o, 16), t, d1);
             e += 32;
           }
         }

@@ -6,7 +6,7 @@
 //   y      [channels][rows][cols] floats, densely; bias  f32 by channel
 //
 // Reads up to 28 bytes past a row of x, and 12 past the end of y when it accumulates; never uses them. Eight outputs share the
-// address and the weight of a tap. Kernels of 3 × 3 have a faster loop of their own (depthwise_3x3.ts).
+// address and the weight of a tap. Windows of 3 × 3 have faster kernels of their own (depthwise_3x3_*.ts).
 import { Flag, Simd } from "../simd";
 
 export function f32_dense_depthwise(

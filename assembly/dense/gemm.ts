@@ -15,11 +15,30 @@ class Block {
   /** Rows in a full block; formats/dense.ts packs by the same number (exported as dense_gemm_rows). */
   static readonly Rows: i32 = ASC_FEATURE_RELAXED_SIMD ? 6 : 4;
 
-  @inline static finish(out: usize, row: i32, bias: usize, acc: v128, flags: i32, lo: f32, hi: f32): void {
-    let a = acc;
-    if (flags & Flag.Accumulate) a = f32x4.add(a, v128.load(out));
-    if (flags & Flag.Bias) a = f32x4.add(a, v128.load32_splat(bias + (row << 2)));
-    v128.store(out, Simd.clamp(a, f32x4.splat(lo), f32x4.splat(hi)));
+  /** The C vectors of a row of the tile. */
+  @inline static finish(
+    C: i32,
+    out: usize,
+    bias: usize,
+    first: v128,
+    second: v128,
+    flags: i32,
+    least: v128,
+    most: v128,
+  ): void {
+    let a = first;
+    let b = second;
+    if (flags & Flag.Accumulate) {
+      a = f32x4.add(a, v128.load(out));
+      if (C > 1) b = f32x4.add(b, v128.load(out, 16));
+    }
+    if (flags & Flag.Bias) {
+      const s = v128.load32_splat(bias);
+      a = f32x4.add(a, s);
+      if (C > 1) b = f32x4.add(b, s);
+    }
+    v128.store(out, Simd.clamp(a, least, most));
+    if (C > 1) v128.store(out, Simd.clamp(b, least, most), 16);
   }
 
   /** R rows from `row`, over all strips of C·4 columns; R in 2, 4, 6 and C in 1, 2. */
@@ -89,30 +108,27 @@ class Block {
           p += stride;
         }
       }
+      const l = f32x4.splat(lo);
+      const h = f32x4.splat(hi);
+      const start = bias + (row << 2);
       let o = out;
       // Only a pair may lack its second row.
       if (R > 2 || row + 1 < <i32>load<u32>(plan)) {
         o += yStride;
-        Block.finish(o, row + 1, bias, b0, flags, lo, hi);
-        if (C > 1) Block.finish(o + 16, row + 1, bias, b1, flags, lo, hi);
+        Block.finish(C, o, start + 4, b0, b1, flags, l, h);
       }
-      Block.finish(out, row, bias, a0, flags, lo, hi);
-      if (C > 1) Block.finish(out + 16, row, bias, a1, flags, lo, hi);
+      Block.finish(C, out, start, a0, a1, flags, l, h);
       if (R > 2) {
         o += yStride;
-        Block.finish(o, row + 2, bias, c0, flags, lo, hi);
-        if (C > 1) Block.finish(o + 16, row + 2, bias, c1, flags, lo, hi);
+        Block.finish(C, o, start + 8, c0, c1, flags, l, h);
         o += yStride;
-        Block.finish(o, row + 3, bias, d0, flags, lo, hi);
-        if (C > 1) Block.finish(o + 16, row + 3, bias, d1, flags, lo, hi);
+        Block.finish(C, o, start + 12, d0, d1, flags, l, h);
       }
       if (R > 4) {
         o += yStride;
-        Block.finish(o, row + 4, bias, e0, flags, lo, hi);
-        if (C > 1) Block.finish(o + 16, row + 4, bias, e1, flags, lo, hi);
+        Block.finish(C, o, start + 16, e0, e1, flags, l, h);
         o += yStride;
-        Block.finish(o, row + 5, bias, f0, flags, lo, hi);
-        if (C > 1) Block.finish(o + 16, row + 5, bias, f1, flags, lo, hi);
+        Block.finish(C, o, start + 20, f0, f1, flags, l, h);
       }
       x += C << 4;
       out += C << 4;

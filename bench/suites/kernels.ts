@@ -69,8 +69,9 @@ export async function kernelCases(build: Build): Promise<KernelCase[]> {
   memory.floats(x, SIZE).set(values(SIZE, 0, rnd));
   memory.u32.set([0, 4, 8, 120, 124, 128, 240, 244, 248], taps / 4);
   // Of 28 columns, all taps inside.
-  const masks = memory.alloc(28 * 12);
-  memory.u32.fill(0xffffffff, masks / 4, masks / 4 + 28 * 3);
+  const edges = memory.alloc(28 * 12 + (28 + 16) * 4);
+  memory.u32.fill(0xffffffff, edges / 4, edges / 4 + 28 * 3);
+  memory.f32.fill(0, edges / 4 + 28 * 3, edges / 4 + 28 * 4 + 16);
 
   /** Weights in a kernel's own pattern as it reads them, how many numbers it multiplies and what they take. */
   const streams = ({ format, op, block: [r, c] }: Kernel): { lowered: Lowered; stored: number; bytes: number } => {
@@ -163,11 +164,13 @@ export async function kernelCases(build: Build): Promise<KernelCase[]> {
       2 * 9 * 64 * 26 * 26,
       "64 × 28 × 28, 3 × 3",
     ),
-    images(
-      "f32_dense_depthwise_3x3",
-      () => run.f32_dense_depthwise_3x3(64, 1, 1, x, x, 28, 28, 1, 1, x, masks, y, 28, 28, 0, 0, 0, 0),
-      2 * 9 * 64 * 28 * 28,
-      "64 × 28 × 28",
+    ...["f32_dense_depthwise_3x3_rows", "f32_dense_depthwise_3x3_columns"].map((name) =>
+      images(
+        name,
+        () => run[name](64, 1, 1, x, x, 28, 28, 1, 1, edges, y, 28, 28, 0, 0, 0, 0),
+        2 * 9 * 64 * 28 * 28,
+        "64 × 28 × 28",
+      ),
     ),
     images("f32_transpose", () => run.f32_transpose(64, 784, x, 784 * 4, y, 64 * 4), 0, "64 × 784"),
     images("f32_pad", () => run.f32_pad(64, 26, 26, x, plane, 112, 4, y, plane, 27 * 4, 27 * 4), 0),

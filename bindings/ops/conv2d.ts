@@ -92,8 +92,8 @@ export interface ConvPlan {
   panels: boolean;
   /** The kernel of a depthwise convolution. */
   depthwise: Kernel | undefined;
-  /** For the one that reads the image where it lies: which taps are inside, for each four outputs of a row and column of taps. */
-  masks: Uint32Array | undefined;
+  /** For those that read the image where it lies: which taps are inside, and a row of zeros. */
+  edges: Uint32Array | undefined;
 }
 
 /**
@@ -147,7 +147,9 @@ function waysOf(
   const { oh, ow } = win;
   const structure = w.structure(false, groups);
   const depthwise =
-    work.channels === 1 && groups > 1 ? kernelsFor("depthwise", structure).filter((kernel) => fits(kernel, win)) : [];
+    work.channels === 1 && groups > 1
+      ? kernelsFor("depthwise", structure).filter((kernel) => fits(kernel, image, win))
+      : [];
   const forced = forcedKernel(force, [...kernelsFor("spmm", structure), ...depthwise]);
   if (oh * ow === 0 || work.m === 0) return [];
   const { costs } = engine;
@@ -183,22 +185,31 @@ function waysOf(
 }
 
 /**
- * Predicted ns of a depthwise convolution. The kernel for 3 × 3 takes three times as long for the vectors at a row's two ends, and
- * its constant is of rows of 28, that is, of five vectors inside; the other one needs a padded copy, whose rows cost as much as
- * twenty floats more (Zen 4, both builds, 2026-11-21).
+ * Predicted ns of a depthwise convolution: the constants are of images of 28². Of a row, the vectors at the two ends take three
+ * times as long; of a column it is five more of its vectors. The kernel for all shapes needs a padded copy, whose
+ * rows cost as much as twenty floats more (Zen 4, both builds, 2026-11-21).
  */
 function depthwiseCost(kernel: Kernel, { c, h, w }: Images, { oh, ow }: Window, work: Work, costs: BuildCosts): number {
-  const even = costOf(kernel, work, costs) * oh;
-  if (kernel.block[0] > 1) return (even * 28 * (Math.ceil(ow / 4) + 4)) / 11;
-  return even * ow + c * h * (w + 20) * costs.copy;
+  const pixel = costOf(kernel, work, costs);
+  const vectors = Math.ceil(ow / 4);
+  if (kernel.block[0] === 1) return pixel * oh * ow + c * h * (w + 20) * costs.copy;
+  if (kernel.tile) return (pixel * 28 * 28 * vectors * (oh + 5)) / (7 * 33);
+  return (pixel * 28 * oh * (vectors + 4)) / 11;
 }
 
-/** Whether a depthwise kernel can run a window: that for 3 × 3 takes strides of 1 and 2 and at most one zero on each side. */
-function fits({ block: [height, width] }: Kernel, win: Window): boolean {
+/**
+ * Bytes of an image that is walked by columns: so many are brought into L1 ahead. 28², 256 channels 162 to 101 µs; but 56², 128
+ * channels, twice the caches, 267 to 231 and 293 in two runs, 112² 237 to 282 and 437 (Zen 4, 2026-11-21).
+ */
+const PAGE = 4096;
+
+/** Whether a depthwise kernel can run a window: those for 3 × 3 take at most one zero on each side. */
+function fits({ block: [height, width], tile }: Kernel, { h, w }: Images, win: Window): boolean {
   const { kh, kw, sh, sw, dh, dw, top, left, bottom, right } = win;
   if (height === 1) return true;
   const plain = kh === height && kw === width && dh === 1 && dw === 1;
-  return plain && sh === sw && sh <= 2 && Math.max(top, left, bottom, right) <= 1;
+  const walked = tile === 0 ? sh <= 2 : sh === 1 && h * w * 4 <= PAGE;
+  return plain && walked && sh === sw && Math.max(top, left, bottom, right) <= 1;
 }
 
 /** Where a kernel finds the input's rows. */
@@ -332,15 +343,16 @@ function makePlan(
     plane,
     panels,
     depthwise,
-    masks: depthwise && depthwise.block[0] > 1 ? masksOf(image, win) : undefined,
+    edges: depthwise && depthwise.block[0] > 1 ? edgesOf(image, win) : undefined,
   };
 }
 
-/** As assembly/dense/depthwise_3x3.ts reads them. */
-function masksOf({ w }: Images, { ow, sw, left }: Window): Uint32Array {
-  return Uint32Array.from({ length: Math.ceil(ow / 4) * 12 }, (_, i) => {
+/** As assembly/dense/depthwise_3x3_rows.ts reads them. */
+function edgesOf({ w }: Images, { ow, sw, left }: Window): Uint32Array {
+  const masks = Math.ceil(ow / 4) * 12;
+  return Uint32Array.from({ length: masks + w + 16 }, (_, i) => {
     const column = (Math.floor(i / 12) * 4 + (i % 4)) * sw - left + (Math.floor(i / 4) % 3);
-    return column >= 0 && column < w ? 0xffffffff : 0;
+    return i < masks && column >= 0 && column < w ? 0xffffffff : 0;
   });
 }
 
@@ -420,14 +432,14 @@ export function convolve(
   nhwc: boolean,
 ): Tensor {
   const { f32_transpose: transpose, f32_copy: copy, f32_pad: pad } = engine.kernels;
-  const { image, win, features, oh, ow, pitch, columns, runs, map, phases, channels, plane, panels, depthwise, masks } =
+  const { image, win, features, oh, ow, pitch, columns, runs, map, phases, channels, plane, panels, depthwise, edges } =
     plan;
   const pixels = image.h * image.w;
   const outputs = oh * ow;
   // A strip may write where it stands if there is no junk to drop and no vector reaches into the next row.
   const direct = !nhwc && (depthwise || runs > 1 || (pitch === ow && outputs % 4 === 0));
   const flat = depthwise ? outputs * 4 : Math.ceil(columns / 4) * 16;
-  const padded = masks ? 0 : phases.length * channels * plane;
+  const padded = edges ? 0 : phases.length * channels * plane;
   const group = Math.max(1, Math.min(plan.strips.length, Math.floor(GROUP / (image.c * PITCH))));
   const scratch = [
     placeBytes(x),
@@ -437,7 +449,7 @@ export function convolve(
     padded ? padded + pitch * 4 + 12 : 0,
     direct ? 0 : features * flat,
     panels ? group * image.c * PITCH : 0,
-    masks ? (image.w + 16 + masks.length) * 4 : 0,
+    edges ? edges.length * 4 : 0,
   ];
   if (n === 0 || outputs === 0 || features === 0) return engine.produce(shape, f.out, [], () => {});
   const streams = () =>
@@ -445,13 +457,8 @@ export function convolve(
   return engine.produceWith(w, streams, shape, f.out, scratch, (y, ptrs, lowered) => {
     const from = place(engine, x, ptrs[0]);
     const bias = f.bias ? place(engine, f.bias, ptrs[1]) : 0;
-    const [, , , turned, planes, flatAt, panelsAt, blank] = ptrs;
-    // A row of zeros with room around it, and the masks.
-    const masksAt = blank + (image.w + 16) * 4;
-    if (masks) {
-      engine.memory.f32.fill(0, blank / 4, masksAt / 4);
-      engine.memory.u32.set(masks, masksAt / 4);
-    }
+    const [, , , turned, planes, flatAt, panelsAt, edgesAt] = ptrs;
+    if (edges) engine.memory.u32.set(edges, edgesAt / 4);
     if (f.residual && direct) copyInto(engine, f.residual, y.ptr);
     const residual = f.residual && !direct ? place(engine, f.residual, ptrs[2]) : 0;
     const ending = { bias, accumulate: f.residual !== undefined, fused: f };
@@ -484,9 +491,9 @@ export function convolve(
         const weights = lowered.ptr + map.taps.length * 4;
         const run = engine.kernels[depthwise.name];
         const rest = (first: number) => [to + first * outputs * 4, oh, ow, bias && bias + first * 4, flags, f.lo, f.hi];
-        if (masks) {
+        if (edges) {
           const { sh, top, left } = win;
-          run(features, multiplier, sh, weights, source, image.h, image.w, top, left, blank + 16, masksAt, ...rest(0));
+          run(features, multiplier, sh, weights, source, image.h, image.w, top, left, edgesAt, ...rest(0));
         } else {
           for (let c = 0; c < image.c; c += channels) {
             const n = Math.min(channels, image.c - c) * multiplier;

@@ -3,13 +3,13 @@
 //
 //   w      [channels][9] floats
 //   x      [channels / multiplier][height][width] floats, read where they lie
-//   zeros  a row of width floats that are 0, for the rows above and below
-//   masks  for each four outputs of a row three vectors, one for each column of taps: all bits of a lane whose tap is inside
+//   edges  masks, for each four outputs of a row three vectors, one for each column of taps: all bits of a lane whose tap is
+//          inside; then a row of 4 + width + 12 floats that are 0, for the rows above and below
 //   y      [channels][rows][cols] floats, densely; bias  f32 by channel
 //
 // s is 1 or 2; top and left, and what lies below and to the right, 0 or 1. Nine weights stay in registers; each row of taps has a
-// sum of its own, as one chain of nine multiply-adds takes longer than their number. Around x and zeros 16 bytes before and 40 behind
-// are read, 12 past the end of y when it accumulates; they are never used.
+// sum of its own, as one chain of nine multiply-adds takes longer than their number. Around x 16 bytes before and 40 behind are
+// read, 12 past the end of y when it accumulates; they are never used.
 import { Flag, Simd } from "../simd";
 
 /** A kernel's row: three taps beside each other, for four outputs. */
@@ -48,7 +48,7 @@ class Taps {
   }
 }
 
-export function f32_dense_depthwise_3x3(
+export function f32_dense_depthwise_3x3_rows(
   channels: i32,
   multiplier: i32,
   stride: i32,
@@ -58,8 +58,7 @@ export function f32_dense_depthwise_3x3(
   width: i32,
   top: i32,
   left: i32,
-  zeros: usize,
-  masks: usize,
+  edges: usize,
   y: usize,
   rows: i32,
   cols: i32,
@@ -72,6 +71,7 @@ export function f32_dense_depthwise_3x3(
   const least = f32x4.splat(flags & Flag.Clamp ? lo : -Infinity);
   const most = f32x4.splat(flags & Flag.Clamp ? hi : Infinity);
   const xRow = (<usize>width) << 2;
+  const zeros = edges + <usize>((cols + 3) >> 2) * 48 + 16;
   const step = (<usize>stride) << 4;
   // Vectors from..to of a row have all their taps inside.
   const from = left > 0 ? 4 : 0;
@@ -120,7 +120,7 @@ export function f32_dense_depthwise_3x3(
             }
           }
         } else {
-          const t = masks + <usize>(col * 12);
+          const t = edges + <usize>(col * 12);
           const u = f32x4.add(Taps.edge(stride, p, t, w0, w1, w2), b);
           const v = Taps.edge(stride, q, t, w3, w4, w5);
           let sum = f32x4.add(f32x4.add(u, v), Taps.edge(stride, s, t, w6, w7, w8));
