@@ -196,9 +196,9 @@ export class Memory {
     const last = this.#free.at(-1);
     const open = last && last.ptr + last.size === end ? last : undefined;
     const need = up(size - (open?.size ?? 0), PAGE);
-    // A quarter more than there is, so that a growing model does not grow the memory tensor by tensor.
+    // A sixteenth more than there is, so that a growing model does not grow the memory tensor by tensor, nor reserves much in vain.
     const room = this.#max - this.reserved;
-    const bytes = Math.min(Math.max(need, up(this.reserved / 4, PAGE)), room);
+    const bytes = Math.min(Math.max(need, up(this.reserved / 16, PAGE)), room);
     if (need > room || !(this.#tryGrow(bytes) || this.#tryGrow(need))) this.#refuse(size);
     const grown = this.reserved - GUARD - end;
     if (open) open.size += grown;
