@@ -423,6 +423,7 @@ interface MatrixSizes {
   taps?: number[];
   groups?: number;
   channelsPerBlock?: number;
+  rowsPerPass?: number;
 }
 
 /** For each block row a flag for each block column: of those with the lowest ranks as many as its count, within a limit. */
@@ -462,7 +463,16 @@ function weights(m: number, k: number, [r, c]: Kernel["block"], blocks: Uint8Arr
 }
 
 function matrix(bed: Bed, kernel: Kernel, family: Family, o: MatrixSizes): Matrix {
-  const { m, channels, zeros = 0, strips = 1, taps = [0], groups = 1, channelsPerBlock = Infinity } = o;
+  const {
+    m,
+    channels,
+    zeros = 0,
+    strips = 1,
+    taps = [0],
+    groups = 1,
+    channelsPerBlock = Infinity,
+    rowsPerPass = Infinity,
+  } = o;
   const { rnd } = bed;
   const { block } = kernel;
   const { zerosBehind, limit } = family;
@@ -502,7 +512,14 @@ function matrix(bed: Bed, kernel: Kernel, family: Family, o: MatrixSizes): Matri
     columns: range(n),
     yPitch: vector ? 1 : n + 1,
     strips,
-    map: { taps: taps.map((t) => t * 4), channelStride: channel * 4, groups, groupStride: group * 4, channelsPerBlock },
+    map: {
+      taps: taps.map((t) => t * 4),
+      channelStride: channel * 4,
+      groups,
+      groupStride: group * 4,
+      channelsPerBlock,
+      rowsPerPass,
+    },
   };
 }
 
@@ -844,8 +861,24 @@ const convolutions = (family: Family): Testers => ({
   },
 });
 
-/** Channels cut into passes. */
+/** Channels and rows cut into passes. */
 const passes = (family: Family): Testers => ({
+  "passes of eight rows, each with its own place in y and the bias"(bed, kernel) {
+    const [r] = kernel.block;
+    for (const flags of FLAGS) {
+      for (const channelsPerBlock of [Infinity, Math.floor(20 / r)]) {
+        const m = 16 + ragged(bed, 5, r);
+        const sizes = { m, channels: 96, zeros: 0.5, strips: 2, channelsPerBlock, rowsPerPass: 8 };
+        const p = matrix(bed, kernel, family, sizes);
+        const plan = () => {
+          const lowered = lowerBlocks(bed.memory, blocksOf(p, kernel), p.map);
+          assert.is(new Set(lowered.passes.map(({ row }) => row)).size, Math.ceil(m / 8));
+          return runPasses(bed, kernel, p, lowered.passes);
+        };
+        checkProduct(bed, p, { label: JSON.stringify(sizes), flags, view: bed.pick(VIEWS), slack: {}, plan });
+      }
+    }
+  },
   "passes that add up"(bed, kernel) {
     const [r] = kernel.block;
     for (const flags of FLAGS) {
@@ -1536,6 +1569,7 @@ interface Use {
   taps: number[];
   strips: number;
   channelsPerBlock: number;
+  rowsPerPass: number;
   flags: number;
   view: View;
   data: number;
@@ -1575,6 +1609,7 @@ function fuzz(bed: Bed, kernel: Kernel, use: Use): boolean {
       taps,
       groups,
       channelsPerBlock: use.channelsPerBlock,
+      rowsPerPass: use.rowsPerPass,
     });
     const plan = (): Launch => {
       const { memory } = bed;
@@ -1615,6 +1650,7 @@ function fuzzAll(bed: Bed): void {
         taps: fc.constantFrom([0], [0, 5], [7, 0, 2]),
         strips: fc.constantFrom(1, 1, 2),
         channelsPerBlock: fc.constantFrom(2, Infinity),
+        rowsPerPass: fc.constantFrom(8, 16, Infinity),
         flags: fc.constantFrom(...FLAGS),
         view: fc.constantFrom(...VIEWS),
         data: fc.nat(),

@@ -657,6 +657,23 @@ test("conv2d: enough channels for panels, for several passes and for planes of w
   );
 });
 
+test("conv2d: images so large that rows of outputs are cut into passes", async () => {
+  const convs: Conv[] = [
+    { c: 3, h: 42, w: 50, m: 21, k: 1 },
+    { n: 2, c: 2, h: 47, m: 18, k: 1 },
+    { c: 2, h: 41, w: 52, m: 19, k: 3, padding: 1 },
+    { c: 4, h: 46, m: 34, k: 2, groups: 2, stride: [1, 1] },
+  ];
+  const rnd = random(seed + 7);
+  for (const layout of ["nchw", "nhwc"] as const) {
+    await checkAll(
+      convs.map((conv) => convProblem(conv, layout, 0.5, rnd)),
+      ENDINGS,
+      true,
+    );
+  }
+});
+
 test("conv2d: empty batches, no channels, no outputs", async () => {
   await checkConvs([
     { n: 0, c: 3, h: 5, m: 4, k: 3, padding: 1 },
@@ -697,6 +714,7 @@ test("conv2d: every format by every kernel", async () => {
     { n: 2, c: 6, h: 5, w: 12, m: 16, k: 3, groups: 2, padding: 1 },
     { c: 4, h: 6, w: 9, m: 12, k: [3, 1], groups: 4, dilation: 2 },
     { c: 6, h: 6, m: 6, k: 3, groups: 6, padding: 1, stride: 2 },
+    { n: 2, c: 4, h: 7, w: 9, m: 8, k: 3, groups: 4, padding: [1, 0, 0, 1] },
     { n: 3, c: 2, h: 5, w: 6, m: 4, k: 2, groups: 2 },
   ];
   await checkFormats((format, i) =>

@@ -1,7 +1,7 @@
 // Sparse matrix times many columns: kernels alone on packed panels, and whole calls of `linear` on a few rows and on many.
 import { createEngine, type Engine } from "../../bindings/index.js";
 import { KERNELS } from "../../bindings/kernels.js";
-import { PANEL_MAP, PITCH } from "../../bindings/ops/linear.js";
+import { columnsAtOnce, PANEL_MAP, PITCH } from "../../bindings/ops/linear.js";
 import { runStrips } from "../../bindings/ops/product.js";
 import { random, values } from "../../test/oracle.js";
 import type { Bench, Group } from "../groups.js";
@@ -52,8 +52,9 @@ function panels(engine: Engine, shape: (typeof LINEARS)[number]): Group<WeightLi
         const strips = Math.floor(32 / kernel.tile);
         const runs = Array.from({ length: PANELS }, (_, i) => ({ kernel, strips, x: i * k * PITCH, y: i * m * PITCH }));
         const columns = PANELS * strips * kernel.tile;
+        const group = columnsAtOnce(lowered, m, k);
         return {
-          run: () => runStrips(engine, lowered, runs, x.ptr, y.ptr, PITCH, m, k * 4, ending),
+          run: () => runStrips(engine, lowered, runs, x.ptr, y.ptr, PITCH, group, ending),
           ...workOf(w, columns, { size: k * columns }, { size: m * columns }),
         };
       };

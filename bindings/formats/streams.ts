@@ -15,6 +15,8 @@ export interface InputMap {
   groupStride: number;
   /** At most so many channels in one pass, so that what a pass reads of x stays in L1. */
   channelsPerBlock: number;
+  /** At most so many rows in one pass, a multiple of 8, so that what a pass writes of y lies together. */
+  rowsPerPass: number;
 }
 
 /** One pass of a product kernel: a plan in engine memory, and where it starts. */
@@ -103,31 +105,34 @@ export function lowerBlocks(memory: Memory, m: BlockMatrix, map: InputMap): Lowe
   const offsets = new Uint32Array(m.cols);
   for (let j = 0; j < m.cols; j++) offsets[j] = map.taps[j % taps] + Math.floor(j / taps) * map.channelStride;
   const rowsPerGroup = m.rows / map.groups;
-  const records = align16(rows * RECORD);
-  const bytes = blocks * (PLAN + records + 16) + stored * (r + 1) * 4;
+  const step = Math.max(1, Math.min(rows, map.rowsPerPass / r));
+  const bytes = blocks * (Math.ceil(rows / step) * (PLAN + 32) + rows * RECORD) + stored * (r + 1) * 4;
   return lower(memory, bytes, (ptr) => {
     const { u32, f32 } = memory;
     const passes: Pass[] = [];
-    const counts = new Uint32Array(rows);
     let at = ptr;
-    for (let b = 0; b < blocks; b++) {
-      const from = cursors[b];
-      const to = cursors[b + 1];
-      for (let i = 0; i < rows; i++) counts[i] = to[i] - from[i];
-      let record = (at + PLAN) / 4;
-      let entry = record + records / 4;
-      u32.set([m.rows, record * 4, entry * 4, rows], at / 4);
-      passes.push({ plan: at, x: 0, row: 0, first: b === 0, last: b === blocks - 1 });
-      for (const i of longestFirst(counts)) {
-        u32[record++] = i;
-        u32[record++] = counts[i];
-        const group = map.groupStride * Math.floor((i * r) / rowsPerGroup);
-        for (let j = from[i]; j < to[i]; j++) {
-          for (let k = j * r; k < (j + 1) * r; k++) f32[entry++] = m.data[k];
-          u32[entry++] = offsets[m.indices[j]] + group;
+    for (let first = 0; first < rows; first += step) {
+      const n = Math.min(step, rows - first);
+      const counts = new Uint32Array(n);
+      for (let b = 0; b < blocks; b++) {
+        const from = cursors[b].subarray(first, first + n);
+        const to = cursors[b + 1].subarray(first, first + n);
+        for (let i = 0; i < n; i++) counts[i] = to[i] - from[i];
+        let record = (at + PLAN) / 4;
+        let entry = record + align16(n * RECORD) / 4;
+        u32.set([Math.min(m.rows - first * r, n * r), record * 4, entry * 4, n], at / 4);
+        passes.push({ plan: at, x: 0, row: first * r, first: b === 0, last: b === blocks - 1 });
+        for (const i of longestFirst(counts)) {
+          u32[record++] = i;
+          u32[record++] = counts[i];
+          const group = map.groupStride * Math.floor(((first + i) * r) / rowsPerGroup);
+          for (let j = from[i]; j < to[i]; j++) {
+            for (let k = j * r; k < (j + 1) * r; k++) f32[entry++] = m.data[k];
+            u32[entry++] = offsets[m.indices[j]] + group;
+          }
         }
+        at = Math.ceil(entry / 4) * 16;
       }
-      at = Math.ceil(entry / 4) * 16;
     }
     return passes;
   });

@@ -6,7 +6,7 @@ import type { InputMap } from "../formats/streams.js";
 import { type Kernel, PANEL } from "../kernels.js";
 import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
-import { GROUP, macsOf, PANEL_MAP, PITCH, type ProductPlan } from "./linear.js";
+import { GROUP, macsOf, PANEL_MAP, PITCH, type ProductPlan, X_SHARE } from "./linear.js";
 import {
   ACCUMULATE,
   BIAS,
@@ -79,6 +79,8 @@ export interface ConvPlan {
   columns: number;
   /** Runs of the cuts: 1 for a plane, `oh` row by row. */
   runs: number;
+  /** Columns that take all passes before the next ones do. */
+  group: number;
   map: InputMap;
   /** Identifies the map among a weight's streams. */
   key: string;
@@ -101,6 +103,13 @@ export interface ConvPlan {
  * KiB: 1.16, 1.11, 1.08, 1.12, 1.28, 1.40, 1.50; at 28² and 128 channels 20 was best (Cascade Lake, L1 32 KiB, 2026-11-21).
  */
 const L1_SHARE = 20 * 1024;
+
+/**
+ * What a pass writes of y, eight rows at least: rows lie a plane apart, and a strip of all of them would fetch line after line from
+ * memory. 1x1 at 90%, 112², 32→64, whose result memory holds: 608 to 258 µs within MobileNetV1; where caches hold it 56², 64→128 1.2
+ * to 1.6 times as fast, from 28² on 0.97 to 1.07; 32 KiB were 0.92 to 1.05 there (Zen 4, L2 1 MiB, 2026-11-21).
+ */
+const Y_SHARE = 64 * 1024;
 
 /** Padded planes that a depthwise kernel finds in L2: all at once were up to 1.06 times slower, 16 KiB the same (Zen 4). */
 const L2_SHARE = 64 * 1024;
@@ -294,6 +303,12 @@ function makePlan(
   const few = Math.max(1, Math.floor(L2_SHARE / (phases.length * plane)));
   const channels = depthwise && phases.length ? Math.min(image.c, few) : image.c;
   ({ phases, plane, taps } = planes.lay(pitch, channels));
+  const columns = runs > 1 ? ow : oh && ow ? (oh - 1) * pitch + ow : 0;
+  // What a sparse kernel reads of x between two passes is less than all, so that it may walk more.
+  const share = best.cuts[0]?.kernel.format === "dense" ? X_SHARE : 2 * X_SHARE;
+  const group = share / (image.c * 4);
+  const rows = Y_SHARE / (4 * Math.min(columns * runs, group));
+  const rowsPerPass = Math.max(8, Math.floor(rows / 8) * 8);
   // A single channel's kernel rows take the channels' place: the dense loop then has kh turns of kw, not kh · kw of one.
   const rowwise = perGroup === 1 && kh > 1 && win.sh === 1 && !depthwise;
   const map: InputMap = {
@@ -302,12 +317,12 @@ function makePlan(
     groups,
     groupStride: perGroup * plane,
     channelsPerBlock,
+    rowsPerPass,
   };
   // Where rows of x start anywhere, a panel saves the loads that cross a cache line: 7², 1024→1024 and 160→960 at 80 to 95% zeros
   // 1.07 to 1.16 times as fast; 14² and 28², whose rows start on a vector, 0.93 to 1.0, 56² 0.7 to 1.05 (Zen 4, 2026-11-21).
   const scattered = kh * kw === 1 && !phases.length && groups === 1 && (image.h * image.w) % 4 !== 0;
   const panels = scattered && best.cuts.length > 0 && best.cuts[0].kernel.format !== "dense";
-  const columns = runs > 1 ? ow : oh && ow ? (oh - 1) * pitch + ow : 0;
   const strips: Strips[] = [];
   for (let r = 0; r < runs && !depthwise; r++) {
     let column = 0;
@@ -334,10 +349,11 @@ function makePlan(
     pitch,
     columns,
     runs,
-    map: panels ? PANEL_MAP : map,
+    group,
+    map: panels ? { ...PANEL_MAP, rowsPerPass } : map,
     key: panels
-      ? `${best.cuts[0].kernel.stream} panel`
-      : `${best.cuts[0]?.kernel.stream} ${plane} ${map.channelStride}/${groups}/${taps.join()}`,
+      ? `${best.cuts[0].kernel.stream} panel ${rowsPerPass}`
+      : `${best.cuts[0]?.kernel.stream} ${rowsPerPass} ${plane} ${map.channelStride}/${groups}/${taps.join()}`,
     phases,
     channels,
     plane,
@@ -509,10 +525,10 @@ export function convolve(
             const n = Math.min(strips * kernel.tile, columns - y / 4);
             copy(image.c, 1, n, source + y, pixels * 4, 0, panelsAt + j * image.c * PITCH, PITCH, 0);
           });
-          runStrips(engine, lowered, now, panelsAt - now[0].x, to, stride, features, image.c * 4, ending);
+          runStrips(engine, lowered, now, panelsAt - now[0].x, to, stride, plan.group, ending);
         }
       } else {
-        runStrips(engine, lowered, plan.strips, padFrom(0, image.c), to, stride, features, image.c * 4, ending);
+        runStrips(engine, lowered, plan.strips, padFrom(0, image.c), to, stride, plan.group, ending);
       }
       if (!direct) layOut(result, to, false);
 

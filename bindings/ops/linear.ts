@@ -2,6 +2,7 @@ import { fail, options } from "../assert.js";
 import type { Work } from "../costs.js";
 import { type Candidate, candidates, forcedKernel, forcedKey, kernelsFor } from "../dispatch.js";
 import type { Engine } from "../engine.js";
+import type { Lowered } from "../formats/streams.js";
 import { PANEL } from "../kernels.js";
 import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
@@ -47,6 +48,12 @@ const PANEL_CHANNELS = 192;
 /** Bytes of panels, x and y, that are filled before any of them is multiplied: half of a small L2. */
 export const GROUP = 512 * 1024;
 
+/** Bytes of y that a group of panels may sum in, pass by pass; they share L2 with the weights of a pass. */
+const Y_SHARE = 256 * 1024;
+
+/** Bytes of x that one call may walk: it reads them again for each pass over rows, from L2 then. */
+export const X_SHARE = 128 * 1024;
+
 /** The input map of a panel. */
 export const PANEL_MAP = {
   taps: [0],
@@ -54,6 +61,7 @@ export const PANEL_MAP = {
   groups: 1,
   groupStride: 0,
   channelsPerBlock: PANEL_CHANNELS,
+  rowsPerPass: Infinity,
 };
 
 /** From so many rows on, multiplying them one by one is never the best: each walks all weights again. */
@@ -163,6 +171,7 @@ function inPanels(
       const residual = f.residual ? place(engine, f.residual, ptrs[2]) : 0;
       const ending = { bias, accumulate: residual !== 0, fused: f };
       const [, , , xp, yp] = ptrs;
+      const columns = columnsAtOnce(lowered, m, k);
       const to = y.ptr;
       let r = 0;
       for (let p = 0; p < all.length; p += group) {
@@ -175,7 +184,7 @@ function inPanels(
           r += n;
         });
         const base = all[p];
-        runStrips(engine, lowered, now, xp - base.x, yp - base.y, PITCH, m, k * 4, ending);
+        runStrips(engine, lowered, now, xp - base.x, yp - base.y, PITCH, columns, ending);
         r = first;
         now.forEach(({ kernel, strips }, i) => {
           const n = Math.min(strips * kernel.tile, rows - r);
@@ -186,6 +195,10 @@ function inPanels(
     },
   );
 }
+
+/** Columns of panels that take all passes before the next ones do. */
+export const columnsAtOnce = ({ passes }: Lowered, m: number, k: number): number =>
+  passes.length > 1 ? Y_SHARE / (m * 4) : X_SHARE / (k * 4);
 
 /** Strips side by side in panels, and each panel's place behind the one before. */
 function cutPanels(cuts: Candidate["cuts"], k: number, m: number): Strips[] {

@@ -25,18 +25,12 @@ export interface Strips {
   y: number;
 }
 
-/** Bytes of x that one call of a dense kernel may walk: it reads them again for each block of rows, from L2 then. */
-const X_SHARE = 128 * 1024;
-
-/** Bytes of y that a group of strips may sum in, pass by pass; they share L2 with the weights of a pass. */
-const Y_SHARE = 256 * 1024;
-
 /**
- * Runs all passes. Where passes add up, a group of strips takes one pass after another: the weights of a pass are read from
- * memory once a group, not once a strip.
+ * Runs all passes over a group of strips, then over the next: the weights of a pass are read from memory once a group, not once a
+ * strip, and what it reads of x for the first time, the following passes find in L2.
  *
- * @param x address that the runs' offsets count from; y of the results, `rows` rows `yStride` bytes apart
- * @param columnBytes what one column of x takes over all channels
+ * @param x address that the runs' offsets count from; y of the results, rows `yStride` bytes apart
+ * @param columns of a group, at least one strip's
  */
 export function runStrips(
   engine: Engine,
@@ -45,13 +39,10 @@ export function runStrips(
   x: number,
   y: number,
   yStride: number,
-  rows: number,
-  columnBytes: number,
+  columns: number,
   ending: Ending,
 ): void {
   const { lo, hi } = ending.fused;
-  const sums = lowered.passes.some((pass) => !pass.first || !pass.last);
-  const columns = sums ? Y_SHARE / (rows * 4) : X_SHARE / columnBytes;
   const { kernels } = engine;
   const run = (group: readonly Strips[]) => {
     for (const pass of lowered.passes) {
