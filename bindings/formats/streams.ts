@@ -105,7 +105,8 @@ export function lowerBlocks(memory: Memory, m: BlockMatrix, map: InputMap): Lowe
   const offsets = new Uint32Array(m.cols);
   for (let j = 0; j < m.cols; j++) offsets[j] = map.taps[j % taps] + Math.floor(j / taps) * map.channelStride;
   const rowsPerGroup = m.rows / map.groups;
-  const step = Math.max(1, Math.min(rows, map.rowsPerPass / r));
+  const parts = Math.max(1, Math.ceil((rows * r) / map.rowsPerPass));
+  const step = Math.max(1, Math.ceil(rows / parts));
   const bytes = blocks * (Math.ceil(rows / step) * (PLAN + 32) + rows * RECORD) + stored * (r + 1) * 4;
   return lower(memory, bytes, (ptr) => {
     const { u32, f32 } = memory;

@@ -6,7 +6,7 @@ import type { InputMap } from "../formats/streams.js";
 import { type Kernel, PANEL } from "../kernels.js";
 import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
-import { GROUP, macsOf, PANEL_MAP, PITCH, type ProductPlan, X_SHARE } from "./linear.js";
+import { GROUP, macsOf, PANEL_MAP, PITCH, type ProductPlan } from "./linear.js";
 import {
   ACCUMULATE,
   BIAS,
@@ -21,7 +21,7 @@ import {
   placeBytes,
   weight,
 } from "./operands.js";
-import { copyInto, runStrips, type Strips } from "./product.js";
+import { copyInto, runStrips, type Strips, X_SHARE, Y_SHARE } from "./product.js";
 import {
   type ImageLayout,
   type Images,
@@ -103,13 +103,6 @@ export interface ConvPlan {
  * KiB: 1.16, 1.11, 1.08, 1.12, 1.28, 1.40, 1.50; at 28² and 128 channels 20 was best (Cascade Lake, L1 32 KiB, 2026-11-21).
  */
 const L1_SHARE = 20 * 1024;
-
-/**
- * What a pass writes of y, eight rows at least: rows lie a plane apart, and a strip of all of them would fetch line after line from
- * memory. 1x1 at 90%, 112², 32→64, whose result memory holds: 608 to 258 µs within MobileNetV1; where caches hold it 56², 64→128 1.2
- * to 1.6 times as fast, from 28² on 0.97 to 1.07; 32 KiB were 0.92 to 1.05 there (Zen 4, L2 1 MiB, 2026-11-21).
- */
-const Y_SHARE = 64 * 1024;
 
 /** Padded planes that a depthwise kernel finds in L2: all at once were up to 1.06 times slower, 16 KiB the same (Zen 4). */
 const L2_SHARE = 64 * 1024;

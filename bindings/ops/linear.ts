@@ -17,7 +17,7 @@ import {
   placeBytes,
   weight,
 } from "./operands.js";
-import { runStrips, type Strips, vectorProduct } from "./product.js";
+import { runStrips, type Strips, vectorProduct, X_SHARE, Y_SHARE } from "./product.js";
 
 export type LinearOptions = ProductOptions;
 
@@ -48,11 +48,8 @@ const PANEL_CHANNELS = 192;
 /** Bytes of panels, x and y, that are filled before any of them is multiplied: half of a small L2. */
 export const GROUP = 512 * 1024;
 
-/** Bytes of y that a group of panels may sum in, pass by pass; they share L2 with the weights of a pass. */
-const Y_SHARE = 256 * 1024;
-
-/** Bytes of x that one call may walk: it reads them again for each pass over rows, from L2 then. */
-export const X_SHARE = 128 * 1024;
+/** Passes that one after another sum in y share L2 with their weights. */
+const SUMS_SHARE = 256 * 1024;
 
 /** The input map of a panel. */
 export const PANEL_MAP = {
@@ -61,7 +58,7 @@ export const PANEL_MAP = {
   groups: 1,
   groupStride: 0,
   channelsPerBlock: PANEL_CHANNELS,
-  rowsPerPass: Infinity,
+  rowsPerPass: Y_SHARE / PITCH,
 };
 
 /** From so many rows on, multiplying them one by one is never the best: each walks all weights again. */
@@ -198,7 +195,7 @@ function inPanels(
 
 /** Columns of panels that take all passes before the next ones do. */
 export const columnsAtOnce = ({ passes }: Lowered, m: number, k: number): number =>
-  passes.length > 1 ? Y_SHARE / (m * 4) : X_SHARE / (k * 4);
+  passes.length > 1 ? SUMS_SHARE / (Math.min(m, PANEL_MAP.rowsPerPass) * 4) : X_SHARE / (k * 4);
 
 /** Strips side by side in panels, and each panel's place behind the one before. */
 function cutPanels(cuts: Candidate["cuts"], k: number, m: number): Strips[] {
