@@ -76,9 +76,10 @@ const PLAN = 32;
 /**
  * Entries a row and pass should have on average: with fewer, loading and storing y again costs more than reading x from L2.
  * 512 × 512 × 32 relaxed on Cascade Lake, passes of 512 / 256 / 171 inputs, GF: 23 / 27 / 28 at 80% zeros
- * (102 entries a row in all), 22.6 / 24.4 / 23.5 at 95% (26). 6 and 24 were within 2% of 12 everywhere (Node 24, 2026-11-21).
+ * (102 entries a row in all), 22.6 / 24.4 / 23.5 at 95% (26). 1x1 convolutions on Zen 4, 32 to 1024 channels, 80 to 95% zeros: 16 is
+ * 0.98 to 1.08 times as fast as 12, 18 0.93 to 1.09, 26 0.95 to 1.08, 6 0.88 to 1.01 (Node 20 and 24, 2026-11-21).
  */
-const ENTRIES_PER_PASS = 12;
+const ENTRIES_PER_PASS = 16;
 
 /**
  * Passes that W's columns are cut into: as many as keep x in L1, unless rows would have too few entries in each. Rows of a block

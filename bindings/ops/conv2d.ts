@@ -275,8 +275,10 @@ function makePlan(
 ): ConvPlan {
   const { kh, kw, oh, ow } = win;
   const [features, perGroup] = w.shape;
-  // A strip touches so much of each channel: kh rows of it, and part of a cache line before or after.
-  const channelsPerBlock = Math.max(1, Math.floor(L1_SHARE / (kh * (PANEL * 4 + 64))));
+  // A strip touches so much of each channel: kh rows of it, and part of a cache line before or after. Of one row a panel's number of
+  // them is 1.0 to 1.05 times as fast at 80% zeros, the same at 90% (Zen 4, Node 20 and 24, 2026-11-21).
+  const inPlanes = Math.max(1, Math.floor(L1_SHARE / (kh * (PANEL * 4 + 64))));
+  const channelsPerBlock = kh * kw === 1 ? PANEL_MAP.channelsPerBlock : inPlanes;
   const work: Work = {
     m: features,
     k: perGroup * kh * kw,
