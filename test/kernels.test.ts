@@ -887,7 +887,7 @@ const passes = (family: Family): Testers => ({
           for (const zeros of [0, 0.5]) {
             const m = ragged(bed, 5, r);
             const channelsPerBlock = Math.floor(20 / r);
-            const sizes = { m, channels: 96, taps, zeros, strips, channelsPerBlock };
+            const sizes = { m, channels: 160, taps, zeros, strips, channelsPerBlock };
             const p = matrix(bed, kernel, family, sizes);
             const plan = () => {
               const lowered = lowerBlocks(bed.memory, blocksOf(p, kernel), p.map);
