@@ -706,7 +706,10 @@ const denseByHand: Plan = (bed, kernel, p) => {
   const { taps, groups, channelStride, groupStride } = p.map;
   const rows = p.m / groups;
   const channels = p.k / taps.length;
-  const tapsAt = memory.put("taps", taps);
+  const runs = memory.put(
+    "runs",
+    taps.flatMap((offset) => [offset, channels]),
+  );
   const pairs = Math.ceil((rows % R) / 2);
   const blocks = [...new Array<number>(Math.floor(rows / R)).fill(R), ...new Array<number>(pairs).fill(2)];
   const passes = range(groups).map((g): Pass => {
@@ -722,7 +725,7 @@ const denseByHand: Plan = (bed, kernel, p) => {
       }
       row += size;
     }
-    const plan = memory.put("plan", [rows, memory.put("w", w), tapsAt, taps.length, channels, channelStride]);
+    const plan = memory.put("plan", [rows, memory.put("w", w), runs, taps.length, p.k, channelStride]);
     return { plan, x: g * groupStride, row: g * rows, first: true, last: true };
   });
   return runPasses(bed, kernel, p, passes);

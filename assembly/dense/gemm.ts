@@ -1,10 +1,10 @@
 // Y[m, tile] = W · X for dense weights, one strip of `tile` columns after another: the honest baseline of every sparse kernel.
 //
-//   plan     u32 m, u32 w, u32 taps, u32 tapCount, u32 channels, u32 channelStride
-//   w        blocks of R rows interleaved, [tapCount × channels][R]; the last m % R rows as blocks of 2, zeros for a row that
-//            is not there
-//   taps     u32 byte offset within x of each kernel position (one, zero, for a plain matrix)
-//   x        row (tap, channel) at taps[tap] + channel · channelStride, `tile` floats
+//   plan     u32 m, u32 w, u32 runs, u32 runCount, u32 k, u32 stride
+//   runs     of inputs at equal distances, u32 byte offset of the first one's `tile` floats within x, u32 count; k in all (one
+//            run for a plain matrix, one for each kernel position of most convolutions)
+//   w        blocks of R rows interleaved, [k in the order of the runs][R]; the last m % R rows as blocks of 2, zeros for a row
+//            that is not there
 //   y        rows `yStride` bytes apart; bias  f32 by row
 //
 // The strips are the inner loop, so that a block of W stays in L1. 6 rows × 8 columns take 12 accumulators and 3 more
@@ -57,9 +57,8 @@ class Block {
     lo: f32,
     hi: f32,
   ): void {
-    const taps: usize = load<u32>(plan, 8);
-    const tapsEnd = taps + (load<u32>(plan, 12) << 2);
-    const channels = load<u32>(plan, 16);
+    const runs: usize = load<u32>(plan, 8);
+    const runsEnd = runs + (load<u32>(plan, 12) << 3);
     const stride: usize = load<u32>(plan, 20);
     const zero = f32x4.splat(0);
     let out = y + <usize>row * yStride;
@@ -77,9 +76,9 @@ class Block {
         f0 = zero,
         f1 = zero;
       let wp = w;
-      for (let tap = taps; tap < tapsEnd; tap += 4) {
-        let p = x + load<u32>(tap);
-        for (let n = channels; n > 0; --n) {
+      for (let run = runs; run < runsEnd; run += 8) {
+        let p = x + load<u32>(run);
+        for (let n = load<u32>(run, 4); n > 0; --n) {
           const u = v128.load(p);
           const v = C > 1 ? v128.load(p, 16) : u;
           let s = v128.load32_splat(wp);
@@ -151,7 +150,7 @@ class Block {
     // Without a clamp everything lies between these: no question, and less code, at each of a tile's ends.
     const least = flags & Flag.Clamp ? lo : -f32.POSITIVE_INFINITY;
     const most = flags & Flag.Clamp ? hi : f32.POSITIVE_INFINITY;
-    const rowBytes = (load<u32>(plan, 12) * load<u32>(plan, 16)) << 2;
+    const rowBytes = load<u32>(plan, 16) << 2;
     let w: usize = load<u32>(plan, 4);
     let row = 0;
     for (; row + Block.Rows <= m; row += Block.Rows) {
