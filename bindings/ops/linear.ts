@@ -94,6 +94,12 @@ export function planLinear(
 export const macsOf = (w: PackedWeight, [best]: readonly Candidate[]): number =>
   best?.cuts[0].kernel.format === "dense" ? w.matrix.rows * w.matrix.cols : w.places;
 
+/**
+ * What the calls of one kernel for each further row and what filling panels take, in calls; and how many times as long rows take to
+ * turn that make no square of four (Zen 4, Node 24, 2026-11-21).
+ */
+const [ROW, PANELS, CUT] = [0.25, 2, 3.5];
+
 /** Row by row and in panels: each way with what it takes to bring x in and y out. */
 function waysOf(
   engine: Engine,
@@ -114,10 +120,11 @@ function waysOf(
   ]);
   if (rows === 0 || m === 0) return [];
   const ways = few ? candidates("spmv", rows, structure, work, costs, forced) : [];
-  for (const way of ways) way.ns += costs.call;
+  for (const way of ways) way.ns += costs.call + (rows - 1) * ROW * costs.call;
   if (rows > 1) {
+    const turned = rows + (rows % 4) * (CUT - 1);
     for (const way of candidates("spmm", rows, structure, work, costs, forced)) {
-      ways.push({ ...way, ns: way.ns + costs.call + rows * (m + k) * costs.turn });
+      ways.push({ ...way, ns: way.ns + PANELS * costs.call + turned * (m + k) * costs.turn });
     }
   }
   return ways.sort((a, b) => a.ns - b.ns);
