@@ -77,6 +77,9 @@ export function forcedKernel(name: string | undefined, able: readonly Kernel[]):
   return fail("ERR_VALUE", "forceKernel", `one of ${names} here`, name, known ? ", which cannot run this" : "");
 }
 
+/** Ties go to the dense kernel: what a sparse one takes depends more on the shape and on the machine. */
+const TIE = 1.05;
+
 /**
  * The ways to multiply by a weight, best first: for many columns one for each stream that its kernels can read, for one column
  * one for each kernel.
@@ -92,7 +95,7 @@ export function candidates(
   forced?: Kernel,
 ): Candidate[] {
   const able = kernelsFor(op, weight);
-  const cost = (kernel: Kernel) => costOf(kernel, work, costs);
+  const cost = (kernel: Kernel) => costOf(kernel, work, costs) * (kernel.format === "dense" ? 1 : TIE);
   if (op === "spmv") {
     return able
       .filter((kernel) => !forced || kernel === forced)
