@@ -77,7 +77,10 @@ export function forcedKernel(name: string | undefined, able: readonly Kernel[]):
   return fail("ERR_VALUE", "forceKernel", `one of ${names} here`, name, known ? ", which cannot run this" : "");
 }
 
-/** Ties go to the dense kernel: what a sparse one takes depends more on the shape and on the machine. */
+/**
+ * Ties go to the dense kernel: what a sparse one takes depends more on the shape and on the machine. 8 rows, 1600 → 1500, 50% zeros,
+ * csr was chosen at 0.92 times the speed of dense (Zen 4, Node 20, 2026-11-21).
+ */
 const TIE = 1.05;
 
 /**

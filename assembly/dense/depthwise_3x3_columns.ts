@@ -104,6 +104,7 @@ export function f32_dense_depthwise_3x3_columns(
     const w6 = v128.load32_splat(w, 24);
     const w7 = v128.load32_splat(w, 28);
     const w8 = v128.load32_splat(w, 32);
+    // Not one loop that asks which: Binaryen would fold the two walks into one that carries the answer along.
     const first = x - ((<usize>left) << 2);
     let col = from;
     for (; col < to; col += 4) {

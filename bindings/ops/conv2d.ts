@@ -80,7 +80,7 @@ export interface ConvPlan {
   /** Runs of the cuts: 1 for a plane, `oh` row by row. */
   runs: number;
   /** Columns that take all passes before the next ones do. */
-  group: number;
+  columnsAtOnce: number;
   map: InputMap;
   /** Identifies the map among a weight's streams. */
   key: string;
@@ -302,8 +302,8 @@ function makePlan(
   const columns = runs > 1 ? ow : oh && ow ? (oh - 1) * pitch + ow : 0;
   // What a sparse kernel reads of x between two passes is less than all, so that it may walk more.
   const share = best.cuts[0]?.kernel.format === "dense" ? X_SHARE : 2 * X_SHARE;
-  const group = share / (image.c * 4);
-  const rows = Y_SHARE / (4 * Math.min(columns * runs, group));
+  const columnsAtOnce = share / (image.c * 4);
+  const rows = Y_SHARE / (4 * Math.min(columns * runs, columnsAtOnce));
   const rowsPerPass = Math.max(8, Math.floor(rows / 8) * 8);
   // A single channel's kernel rows take the channels' place: the dense loop then has kh turns of kw, not kh · kw of one.
   const rowwise = perGroup === 1 && kh > 1 && win.sh === 1 && !depthwise;
@@ -345,7 +345,7 @@ function makePlan(
     pitch,
     columns,
     runs,
-    group,
+    columnsAtOnce,
     map: panels ? { ...PANEL_MAP, rowsPerPass } : map,
     key: panels
       ? `${best.cuts[0].kernel.stream} panel ${rowsPerPass}`
@@ -521,10 +521,10 @@ export function convolve(
             const n = Math.min(strips * kernel.tile, columns - y / 4);
             copy(image.c, 1, n, source + y, pixels * 4, 0, panelsAt + j * image.c * PITCH, PITCH, 0);
           });
-          runStrips(engine, lowered, now, panelsAt - now[0].x, to, stride, plan.group, ending);
+          runStrips(engine, lowered, now, panelsAt - now[0].x, to, stride, plan.columnsAtOnce, ending);
         }
       } else {
-        runStrips(engine, lowered, plan.strips, padFrom(0, image.c), to, stride, plan.group, ending);
+        runStrips(engine, lowered, plan.strips, padFrom(0, image.c), to, stride, plan.columnsAtOnce, ending);
       }
       if (!direct) layOut(result, to, false);
 
