@@ -23,6 +23,17 @@ export class Simd {
     return f32x4.add(f32x4.mul(a, b), c);
   }
 
+  /**
+   * False, which an engine cannot know: `if (Simd.split(p)) break;` parts a loop's body for V8 11 (Node 20), which loads all that a
+   * piece without branches needs before it computes, and spills what does not fit 15 registers. A trap instead of the break
+   * parts nothing. Hosts of the relaxed build do not need it.
+   *
+   * @param p any address that the loop reads
+   */
+  @inline static split(p: usize): bool {
+    return !ASC_FEATURE_RELAXED_SIMD && p == 0;
+  }
+
   /** lo ≤ v ≤ hi. pmin and pmax are one instruction each on x86 (min and max are several) and let a NaN in v through. */
   @inline static clamp(v: v128, lo: v128, hi: v128): v128 {
     return f32x4.pmin(f32x4.pmax(v, lo), hi);

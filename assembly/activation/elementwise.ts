@@ -17,11 +17,21 @@ export function f32_binary(
 ): void {
   const l = f32x4.splat(lo),
     h = f32x4.splat(hi);
+  // A stretched operand is read as often, from four floats that are alike.
   const a0 = v128.load32_splat(a),
     b0 = v128.load32_splat(b);
-  for (; n > 0; n -= 4, a += aStep << 4, b += bStep << 4, y += 16) {
-    const u = aStep ? v128.load(a) : a0;
-    const v = bStep ? v128.load(b) : b0;
+  const am = i32x4.splat(aStep ? -1 : 0),
+    bm = i32x4.splat(bStep ? -1 : 0);
+  const ad = (<usize>aStep) << 4,
+    bd = (<usize>bStep) << 4;
+  for (; n > 3; n -= 4, a += ad, b += bd, y += 16) {
+    const u = v128.bitselect(v128.load(a), a0, am);
+    const v = v128.bitselect(v128.load(b), b0, bm);
+    v128.store(y, Simd.clamp(op ? f32x4.mul(u, v) : f32x4.add(u, v), l, h));
+  }
+  if (n > 0) {
+    const u = v128.bitselect(v128.load(a), a0, am);
+    const v = v128.bitselect(v128.load(b), b0, bm);
     Simd.storeLanes(y, Simd.clamp(op ? f32x4.mul(u, v) : f32x4.add(u, v), l, h), n);
   }
 }

@@ -100,6 +100,7 @@ export function f32_block_spmv_8x1(plan: usize, x: usize, y: usize, bias: usize,
       s = v128.load32_splat(x + load<u16>(o, 2));
       c = Simd.madd(v128.load(v, 32), s, c);
       d = Simd.madd(v128.load(v, 48), s, d);
+      if (Simd.split(v)) break;
       s = v128.load32_splat(x + load<u16>(o, 4));
       e = Simd.madd(v128.load(v, 64), s, e);
       f = Simd.madd(v128.load(v, 80), s, f);

@@ -49,16 +49,17 @@ class Tile {
         if (V > 2) {
           for (; n > 1; n -= 2) {
             const w = v128.load32_splat(e);
-            const v = v128.load32_splat(e, 8);
             const p = x + load<u32>(e, 4);
-            const q = x + load<u32>(e, 12);
             a0 = Simd.madd(v128.load(p), w, a0);
-            b0 = Simd.madd(v128.load(q), v, b0);
             a1 = Simd.madd(v128.load(p, 16), w, a1);
-            b1 = Simd.madd(v128.load(q, 16), v, b1);
             a2 = Simd.madd(v128.load(p, 32), w, a2);
-            b2 = Simd.madd(v128.load(q, 32), v, b2);
             a3 = Simd.madd(v128.load(p, 48), w, a3);
+            if (Simd.split(e)) break;
+            const v = v128.load32_splat(e, 8);
+            const q = x + load<u32>(e, 12);
+            b0 = Simd.madd(v128.load(q), v, b0);
+            b1 = Simd.madd(v128.load(q, 16), v, b1);
+            b2 = Simd.madd(v128.load(q, 32), v, b2);
             b3 = Simd.madd(v128.load(q, 48), v, b3);
             e += 16;
           }
@@ -72,6 +73,7 @@ class Tile {
             const q = x + load<u32>(e, 12);
             b0 = Simd.madd(v128.load(q), v, b0);
             if (V > 1) b1 = Simd.madd(v128.load(q, 16), v, b1);
+            if (V > 1 && Simd.split(e)) break;
             const u = v128.load32_splat(e, 16);
             const r = x + load<u32>(e, 20);
             c0 = Simd.madd(v128.load(r), u, c0);

@@ -38,6 +38,7 @@ export function f32_dense_gemv(plan: usize, x: usize, y: usize, bias: usize, fla
       a1 = Simd.madd(v128.load(w, 16), s, a1);
       a2 = Simd.madd(v128.load(w, 32), s, a2);
       a3 = Simd.madd(v128.load(w, 48), s, a3);
+      if (Simd.split(p)) break;
       const t = v128.load32_splat(p, 4);
       b0 = Simd.madd(v128.load(w, 64), t, b0);
       b1 = Simd.madd(v128.load(w, 80), t, b1);
