@@ -1,5 +1,5 @@
 import { instantiate, instantiateSync } from "@assemblyscript/loader";
-import { deflated, lengths, pieces } from "../build/wasm.js";
+import { texts } from "../build/wasm.js";
 import { fail, oneOf } from "./assert.js";
 import { KERNELS } from "./kernels.js";
 
@@ -32,55 +32,14 @@ export function chooseBuild(simd: unknown): Build {
   return build;
 }
 
-let inflated: Promise<Uint8Array<ArrayBuffer>> | undefined;
-
-/** What of a server's runtime is used where there is one. */
-interface Builtins {
-  getBuiltinModule?(name: "node:zlib"): { inflateRawSync(bytes: Uint8Array): Uint8Array<ArrayBuffer> } | undefined;
-}
-
-/** Both builds' bytes; inflated once. Deflated they halve the download. */
-async function inflate(): Promise<Uint8Array<ArrayBuffer>> {
-  // A loop, since a callback for each byte takes 8 ms of a cold start.
-  const binary = atob(deflated);
-  const bytes = new Uint8Array(binary.length);
-  for (let i = 0; i < bytes.length; i++) bytes[i] = binary.charCodeAt(i);
-  // createEngine in a fresh Node: 5.3 ms; by the streams that every host has 14.5.
-  const zlib = (globalThis as { process?: Builtins }).process?.getBuiltinModule?.("node:zlib");
-  if (zlib) return zlib.inflateRawSync(bytes);
-  if (typeof DecompressionStream === "undefined") {
-    fail("ERR_UNSUPPORTED", "wasm", "a build of your own on a host without DecompressionStream", undefined);
-  }
-  // Not through a Blob or a Response: naming those makes Node load an HTTP client, 50 ms.
-  const stream = new DecompressionStream("deflate-raw");
-  const writer = stream.writable.getWriter();
-  void writer.write(bytes);
-  void writer.close();
-  const reader = stream.readable.getReader();
-  const result = new Uint8Array(lengths[0] + lengths[1]);
-  for (let at = 0; ; ) {
-    const { done, value } = await reader.read();
-    if (done) return result;
-    result.set(value, at);
-    at += value.length;
-  }
-}
-
-/** A build's bytes: pieces of both lie in turn, as build.mjs put them. */
-async function embedded(build: Build): Promise<Uint8Array<ArrayBuffer>> {
-  inflated ??= inflate();
-  const bytes = await inflated;
-  const own = build === "simd128" ? 0 : 1;
-  const result = new Uint8Array(lengths[own]);
-  for (let i = 0, at = 0; i < pieces; i++) {
-    for (const b of [0, 1]) {
-      const start = Math.floor((i * lengths[b]) / pieces);
-      const end = Math.floor(((i + 1) * lengths[b]) / pieces);
-      if (b === own) result.set(bytes.subarray(at, at + end - start), start);
-      at += end - start;
-    }
-  }
-  return result;
+/** A build's bytes: every second text is of the other one, and a character is a byte and 35. */
+function embedded(build: Build): Uint8Array<ArrayBuffer> {
+  const own = texts.filter((_, i) => i % 2 === (build === "simd128" ? 0 : 1));
+  const bytes = new Uint8Array(own.reduce((n, text) => n + text.length, 0));
+  let at = 0;
+  // A loop, since a callback for each byte takes 8 ms of a cold start. The array keeps the lowest eight bits.
+  for (const text of own) for (let i = 0; i < text.length; i++) bytes[at++] = text.charCodeAt(i) - 35;
+  return bytes;
 }
 
 /** What a user may hand over; a Response is told by its method. */
@@ -102,7 +61,7 @@ export async function loadKernels(build: Build, source: unknown, memory: WebAsse
   const wasm =
     source instanceof DataView
       ? source.buffer.slice(source.byteOffset, source.byteOffset + source.byteLength)
-      : (source ?? (await embedded(build)));
+      : (source ?? embedded(build));
   let kernels: Record<string, KernelFunction> | undefined;
   let reason = "other exports";
   try {
