@@ -13,7 +13,7 @@ import {
 } from "../../bindings/formats/streams.js";
 import { KERNELS, type Kernel } from "../../bindings/kernels.js";
 import { Memory } from "../../bindings/memory.js";
-import { PANEL_MAP } from "../../bindings/ops/linear.js";
+import { panelMapFor } from "../../bindings/ops/linear.js";
 import { prune } from "../../bindings/patterns.js";
 import { random, values } from "../../test/oracle.js";
 import type { Bench } from "../groups.js";
@@ -74,13 +74,18 @@ export async function kernelCases(build: Build): Promise<KernelCase[]> {
   memory.f32.fill(0, edges / 4 + 28 * 3, edges / 4 + 28 * 4 + 16);
 
   /** Weights in a kernel's own pattern as it reads them, how many numbers it multiplies and what they take. */
-  const streams = ({ format, op, block: [r, c] }: Kernel): { lowered: Lowered; stored: number; bytes: number } => {
+  const streams = ({
+    format,
+    op,
+    tile,
+    block: [r, c],
+  }: Kernel): { lowered: Lowered; stored: number; bytes: number } => {
     const vector = op === "spmv";
     if (format === "dense") {
       const w = { rows: M, cols: K, data: weights };
       const lowered = vector
         ? lowerDenseVector(memory, w)
-        : lowerDense(memory, w, PANEL_MAP, kernels.dense_gemm_rows());
+        : lowerDense(memory, w, panelMapFor(tile), kernels.dense_gemm_rows());
       return { lowered, stored: M * K, bytes: M * K * 4 };
     }
     if (format === "nm") {
@@ -89,7 +94,7 @@ export async function kernelCases(build: Build): Promise<KernelCase[]> {
       return { lowered: lowerNmVector(memory, w), stored, bytes: stored * 4.5 };
     }
     const w = packBlock(prune(weights, [M, K], { block: [r, c], sparsity: ZEROS }), M, K, r, c);
-    const lowered = vector ? lowerSlices(memory, w) : lowerBlocks(memory, w, PANEL_MAP);
+    const lowered = vector ? lowerSlices(memory, w) : lowerBlocks(memory, w, panelMapFor(tile));
     return { lowered, stored: w.data.length, bytes: w.data.length * 4 + w.indices.length * (vector ? 2 : 4) };
   };
 
@@ -99,9 +104,10 @@ export async function kernelCases(build: Build): Promise<KernelCase[]> {
     const run = kernels[kernel.name];
     const vector = kernel.op === "spmv";
     const columns = vector ? 1 : kernel.tile;
+    const pitch = panelMapFor(columns).channelStride;
     const call = vector
       ? () => passes.forEach((p) => run(p.plan, x + p.x, y, 0, 0, 0, 0))
-      : () => passes.forEach((p) => run(p.plan, 1, x, y, 128, 0, p.first ? 0 : 1, 0, 0));
+      : () => passes.forEach((p) => run(p.plan, 1, x, y, pitch, 0, p.first ? 0 : 1, 0, 0));
     return {
       name: kernel.name,
       shape: `${M} × ${K} × ${columns}`,
