@@ -19,9 +19,9 @@ import {
   lowerSlices,
 } from "../bindings/formats/streams.js";
 import { createEngine } from "../bindings/index.js";
-import { KERNELS, type Kernel } from "../bindings/kernels.js";
+import { KERNELS, type Kernel, PANEL } from "../bindings/kernels.js";
 import { Memory } from "../bindings/memory.js";
-import { panelMapFor } from "../bindings/ops/linear.js";
+import { PANEL_MAP } from "../bindings/ops/linear.js";
 import { random } from "../test/oracle.js";
 import { machine } from "./machine.js";
 import { interleave } from "./rounds.js";
@@ -73,9 +73,10 @@ interface Point {
 /** Two loads for each kernel, far apart in entries a row, so that both of its constants show. */
 function points(kernel: Kernel): Point[] {
   const call = kernels[kernel.name];
-  const map = panelMapFor(kernel.tile);
+  // As many strips as a panel has: tiles are rated for much work, where it matters.
+  const strips = kernel.op === "spmm" ? Math.floor(PANEL / kernel.tile) : 1;
   const spmm = (low: Lowered) => () => {
-    for (const p of low.passes) call(p.plan, 1, x, y, map.channelStride, 0, p.first ? 0 : 1, 0, 0);
+    for (const p of low.passes) call(p.plan, strips, x, y, PANEL_MAP.channelStride, 0, p.first ? 0 : 1, 0, 0);
   };
   const spmv = (low: Lowered) => () => {
     for (const p of low.passes) call(p.plan, x, y, 0, 0, 0, 0);
@@ -83,8 +84,8 @@ function points(kernel: Kernel): Point[] {
   const point = (i: number, run: () => void, entries: number, rows: number): Point => ({
     name: `${kernel.name} ${i}`,
     run,
-    entries,
-    rows,
+    entries: entries * strips,
+    rows: rows * strips,
   });
   // Every eighth input is active; the constants are of an entry and of an active input.
   if (kernel.op === "spmspv") {
@@ -105,7 +106,9 @@ function points(kernel: Kernel): Point[] {
     return [SIZE, 32].map((cols, i) => {
       const w = { rows: SIZE, cols, data: blocks(SIZE, cols, 1, 1, 0) };
       const run =
-        kernel.op === "spmv" ? spmv(lowerDenseVector(memory, w)) : spmm(lowerDense(memory, w, map, engine.blockRows));
+        kernel.op === "spmv"
+          ? spmv(lowerDenseVector(memory, w))
+          : spmm(lowerDense(memory, w, PANEL_MAP, engine.blockRows));
       return point(i, run, SIZE * cols, SIZE);
     });
   }
@@ -118,7 +121,7 @@ function points(kernel: Kernel): Point[] {
   const [r, c] = kernel.block;
   return [0.5, 0.97].map((zeros, i) => {
     const w = packBlock(blocks(SIZE, SIZE, r, c, zeros), SIZE, SIZE, r, c);
-    const low = kernel.op === "spmv" ? lowerSlices(memory, w) : lowerBlocks(memory, w, map);
+    const low = kernel.op === "spmv" ? lowerSlices(memory, w) : lowerBlocks(memory, w, PANEL_MAP);
     const run = kernel.op === "spmv" ? spmv(low) : spmm(low);
     return point(i, run, w.indices.length, (SIZE / r) * low.passes.length);
   });
