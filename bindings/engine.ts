@@ -33,8 +33,10 @@ import {
 } from "./ops/sparse.js";
 import type { ImageLayout } from "./ops/window.js";
 import {
+  type KWinnersDenseOptions,
   type KWinnersOptions,
   kWinners,
+  kWinnersDense,
   type SparseData,
   sparseTensor,
   type ToSparseOptions,
@@ -332,7 +334,8 @@ export class Engine {
 
   /**
    * k-winners (k-WTA): the k largest elements of each scope pass with their own values, the rest are dropped (Ahmad & Scheinkman
-   * 2019; nupic.torch). A NaN ranks last. Time grows with the elements, not with k.
+   * 2019; nupic.torch). A NaN ranks last. Time grows with the elements, not with k. With `output: "dense"` the winners stay where
+   * they are among zeros, which takes less time than lists of them, and is what a layer wants that reads all its inputs.
    *
    * @param x rows of features, or an image
    * @throws TypeError `ERR_TYPE`; RangeError `ERR_VALUE`, `ERR_SHAPE`, `ERR_LENGTH`, `ERR_DISPOSED`, `ERR_ENGINE`, `ERR_MEMORY`
@@ -340,20 +343,15 @@ export class Engine {
    * const x = { data: new Float32Array([3, -1, 2, 0]), shape: [1, 4] };
    * engine.kWinners(x, { k: 2 }).indices; // 0, 2
    */
-  kWinners(x: TensorLike, o: KWinnersOptions & { output: "dense" }): Tensor;
+  kWinners(x: TensorLike, o: KWinnersDenseOptions): Tensor;
   kWinners(x: TensorLike, o: KWinnersOptions & { output?: "sparse" }): SparseTensor;
-  kWinners(x: TensorLike, o: KWinnersOptions & { output?: "sparse" | "dense" }): Tensor | SparseTensor {
+  kWinners(x: TensorLike, o: KWinnersDenseOptions | (KWinnersOptions & { output?: "sparse" })): Tensor | SparseTensor {
     if (!namesOutput(o)) return kWinners(this, x, o);
     const { output, ...rest } = o;
     const dense = oneOf("output", output, ["sparse", "dense"] as const, "sparse") === "dense";
-    if (dense && rest.out !== undefined) fail("ERR_VALUE", "out", "none with a dense output", rest.out);
-    const winners = kWinners(this, x, rest);
-    if (!dense) return winners;
-    try {
-      return winners.toDense();
-    } finally {
-      winners.dispose();
-    }
+    return dense
+      ? kWinnersDense(this, x, rest as Omit<KWinnersDenseOptions, "output">)
+      : kWinners(this, x, rest as KWinnersOptions);
   }
 
   /**

@@ -18,7 +18,7 @@ export type { Activation, FusedOptions, TensorLike } from "./ops/operands.js";
 export type { AvgPoolOptions, GlobalPoolOptions, PoolOptions } from "./ops/pool.js";
 export type { SparseOutput } from "./ops/sparse.js";
 export type { ImageLayout, Padding, Pair } from "./ops/window.js";
-export type { Boost, KWinnersOptions, SparseData, ToSparseOptions } from "./ops/winners.js";
+export type { Boost, KWinnersDenseOptions, KWinnersOptions, SparseData, ToSparseOptions } from "./ops/winners.js";
 export * from "./patterns.js";
 export { SparseTensor } from "./sparse-tensor.js";
 export { Tensor } from "./tensor.js";

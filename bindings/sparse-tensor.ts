@@ -1,5 +1,6 @@
-import { fail } from "./assert.js";
+import { fail, options } from "./assert.js";
 import type { Engine } from "./engine.js";
+import { checkOut } from "./ops/operands.js";
 import type { ImageLayout } from "./ops/window.js";
 import type { Tensor } from "./tensor.js";
 
@@ -97,12 +98,18 @@ export class SparseTensor {
     return this.#disposed;
   }
 
-  /** The dense tensor, zero where nothing is kept. @throws RangeError `ERR_DISPOSED`, `ERR_MEMORY` */
-  toDense(): Tensor {
+  /**
+   * The dense tensor, zero where nothing is kept.
+   *
+   * @param o `out`: a tensor of this shape to write it to
+   * @throws TypeError `ERR_TYPE`; RangeError `ERR_DISPOSED`, `ERR_SHAPE`, `ERR_ENGINE`, `ERR_MEMORY`
+   */
+  toDense(o?: { out?: Tensor }): Tensor {
     const { engine, rows, cols, shape, size } = this;
     void this.lists;
+    const out = checkOut(engine, options("options", o, ["out"]).out, shape, []);
     const planes = this.layout === "nchw" && rows > 0 && cols > 0;
-    return engine.produce(shape, undefined, [planes ? size * 4 : 0], (y, [pixels]) => {
+    return engine.produce(shape, out, [planes ? size * 4 : 0], (y, [pixels]) => {
       const { ptr, indices, values } = this.lists;
       const { f32_from_lists: spread, f32_transpose: transpose } = engine.kernels;
       spread(rows, cols, ptr, indices, values, planes ? pixels : y.ptr);

@@ -934,7 +934,19 @@ table("kWinners and toSparse", [
       ["ERR_SHAPE", "out", (f) => call(f, o(f.sparseImage))],
     ];
   }),
-  ["ERR_VALUE", "out", ({ engine, x, sx }) => engine.kWinners(x, { k: 1, output: "dense", out: sx })],
+  ...(["kWinners", "toDense"] as const).flatMap((call): Row[] => {
+    const to = ({ engine, x, sx }: Fixture, out: unknown) =>
+      call === "kWinners" ? engine.kWinners(x, { k: 1, output: "dense", out } as never) : sx.toDense({ out } as never);
+    return [
+      ...[null, 5, {}, zeros(6)].map((out): Row => ["ERR_TYPE", "out", (f) => to(f, out), `${call} ${describe(out)}`]),
+      ["ERR_TYPE", "out", (f) => to(f, f.sx), `${call} densely into lists`],
+      ["ERR_DISPOSED", "out", (f) => to(f, f.goneTensor), `${call} into a disposed out`],
+      ["ERR_ENGINE", "out", (f) => to(f, f.otherTensor), `${call} into another engine's out`],
+      ["ERR_SHAPE", "out", (f) => to(f, f.image), `${call} into an out of another shape`],
+    ];
+  }),
+  ["ERR_VALUE", "options", ({ sx }) => sx.toDense({ into: 1 } as never)],
+  ["ERR_TYPE", "options", ({ sx }) => sx.toDense(5 as never)],
   ["ERR_VALUE", "out", ({ engine, x, w }) => engine.linear(x, w, { output: "sparse", out: x } as never)],
   ["ERR_SHAPE", "x", ({ engine }) => engine.kWinners(like(), { k: 1 })],
   ["ERR_SHAPE", "x", ({ engine }) => engine.toSparse(like())],

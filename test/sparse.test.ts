@@ -146,7 +146,8 @@ function checkWinners(engine: Engine, x: Float32Array, shape: number[], o: KWinn
   assert.equal([y.shape, y.size, y.rows, y.cols], [shape, x.length, of.rows, of.cols], label);
   assert.is(y.layout, shape.length === 4 ? (o.layout ?? "nchw") : undefined, label);
   const spread = y.toDense();
-  const dense = engine.kWinners({ data: x, shape }, { ...o, output: "dense" });
+  const { out: _, ...rest } = o;
+  const dense = engine.kWinners({ data: x, shape }, { ...rest, output: "dense" });
   const wanted = spreadOut(x, (i) => won.has(i));
   sameBits(spread.data, wanted, `${label}: toDense`);
   sameBits(dense.data, wanted, `${label}: output dense`);
@@ -157,8 +158,16 @@ function checkWinners(engine: Engine, x: Float32Array, shape: number[], o: KWinn
   const out = engine.toSparse({ data: x.map((_, i) => i + 1), shape }, image);
   assert.is(engine.kWinners(own, { ...o, out }), out, `${label}: out is what comes back`);
   sameLists(out, exact, `${label}: out`);
+  const into = engine.tensor(new Float32Array(x.length).fill(NaN), shape);
+  assert.is(y.toDense({ out: into }), into, `${label}: toDense gives its out back`);
+  sameBits(into.data, wanted, `${label}: toDense into out`);
+  into.data.fill(NaN);
+  assert.is(engine.kWinners(own, { ...rest, output: "dense", out: into }), into, `${label}: dense out`);
+  sameBits(into.data, wanted, `${label}: dense into out`);
   sameBits(own.data, x, `${label}: x afterwards`);
-  for (const owner of [y, spread, dense, own, out]) owner.dispose();
+  engine.kWinners(own, { ...rest, output: "dense", out: own });
+  sameBits(own.data, wanted, `${label}: dense in place`);
+  for (const owner of [y, spread, dense, own, out, into]) owner.dispose();
   assert.equal([engine.stats().bytesInUse, engine.stats().tensors], [before.bytesInUse, before.tensors], label);
 }
 

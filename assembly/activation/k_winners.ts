@@ -5,11 +5,13 @@
 //   factors  cols floats that the ranking multiplies x by (boosting), or 0 for none
 //   work     2 · (scopeRows · cols + 4) i32
 //   indptr   rows + 1 u32; indices  u32 and values  f32, rows · cols + 4 each
+//   Dense    values are a matrix as x is, zero where nothing passes; indptr and indices are not used. It may be x.
 //
 // Up to 12 bytes past the end of x and factors are read. Nothing is sorted: values become integers that order like them; of many,
 // a sample gives a bound that leaves little more than k of them; the range of these is halved until k are left. 160 of 1600:
 // 2.3 µs, by a histogram of the upper 11 bits 3.2, of equal values 2.4 and 6.4 (Zen 4, Node 24, 2026-11).
 import { Lists } from "../layout/lists";
+import { Simd } from "../simd";
 
 /** The bits of `flags`. */
 class Mode {
@@ -17,6 +19,8 @@ class Mode {
   static readonly Relu: i32 = 1;
   /** Exactly k: among equals the first ones. Otherwise all that equal the k-th pass. */
   static readonly Exact: i32 = 2;
+  /** A matrix instead of lists; not with Exact. */
+  static readonly Dense: i32 = 4;
 }
 
 /** The key of a NaN, below that of −Infinity. */
@@ -155,7 +159,7 @@ export function f32_k_winners(
   const rowBytes = (<usize>cols) << 2;
   let kept: u32 = 0;
   let guess = 0;
-  store<u32>(indptr, 0);
+  if (!(flags & Mode.Dense)) store<u32>(indptr, 0);
   for (; rows > 0; rows -= scopeRows) {
     let key = work;
     let p = x;
@@ -179,6 +183,16 @@ export function f32_k_winners(
     }
     const limit = i32x4.splat(t);
     key = work;
+    if (flags & Mode.Dense) {
+      const bytes = (<usize>n) << 2;
+      let left = n;
+      for (let c: usize = 0; c < bytes; c += 16, left -= 4) {
+        Simd.storeLanes(values + c, v128.and(v128.load(x + c), i32x4.ge_s(v128.load(key + c), limit)), left);
+      }
+      x += bytes;
+      values += bytes;
+      continue;
+    }
     for (let r = scopeRows; r > 0; --r, indptr += 4, x += rowBytes, key += rowBytes) {
       for (let c = 0; c < cols; c += 4) {
         const v = v128.load(key + ((<usize>c) << 2));

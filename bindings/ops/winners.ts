@@ -2,7 +2,8 @@
 import { fail, floats, integer, oneOf, options, sizeOf } from "../assert.js";
 import type { Engine } from "../engine.js";
 import { listBytes, type listsAt, SparseTensor } from "../sparse-tensor.js";
-import { type Input, input, place, placeBytes } from "./operands.js";
+import type { Tensor } from "../tensor.js";
+import { checkOut, type Input, input, place, placeBytes } from "./operands.js";
 import { type ImageLayout, images } from "./window.js";
 
 /** Ranks by x · exp((target − duty) · strength); the values that pass are x's own (nupic.torch, modules/k_winners.py). */
@@ -32,6 +33,13 @@ export interface KWinnersOptions {
   layout?: ImageLayout;
   /** A result to use again: of the same shape. */
   out?: SparseTensor;
+}
+
+/** As {@link KWinnersOptions}, for a result that is dense. */
+export interface KWinnersDenseOptions extends Omit<KWinnersOptions, "out"> {
+  output: "dense";
+  /** A tensor of x's shape; it may be x. */
+  out?: Tensor;
 }
 
 export interface ToSparseOptions {
@@ -108,10 +116,24 @@ function lists(
 
 const KEYS = ["k", "fraction", "scope", "relu", "breakTies", "boost", "layout", "out"] as const;
 
-/** The k largest of each scope. */
-export function kWinners(engine: Engine, xIn: unknown, o: KWinnersOptions): SparseTensor {
+/** The bits of the kernel's flags. */
+const [RELU, EXACT, DENSE] = [1, 2, 4];
+
+/** What a call asks for. */
+interface Contest {
+  x: Input;
+  of: RowsOf;
+  /** Rows that compete with each other. */
+  scopeRows: number;
+  k: number;
+  factors: Float32Array | undefined;
+  flags: number;
+  out: unknown;
+}
+
+function contest(engine: Engine, xIn: unknown, o: KWinnersOptions): Contest {
   const x = input(engine, "x", xIn);
-  const { k: count, fraction, scope: wide, relu, breakTies, boost, layout, out: into } = options("options", o, KEYS);
+  const { k: count, fraction, scope: wide, relu, breakTies, boost, layout, out } = options("options", o, KEYS);
   const of = rowsOf(x, layout);
   const scope = oneOf("scope", wide, ["global", "local"] as const, "global");
   if (scope === "local" && !of.layout) fail("ERR_VALUE", "scope", `"global" for a tensor that is no image`, scope);
@@ -130,14 +152,44 @@ export function kWinners(engine: Engine, xIn: unknown, o: KWinnersOptions): Spar
     k = Math.round(fraction * candidates);
   }
   const factors = boost === undefined ? undefined : factorsOf(boost, of.cols, candidates ? k / candidates : 0);
+  return { x, of, scopeRows, k, factors, flags: (relu ? RELU : 0) | (breakTies ? EXACT : 0), out };
+}
+
+/** Bytes of the kernel's keys and of those that a sample leaves. */
+const workBytes = (candidates: number): number => 2 * (candidates + 4) * 4;
+
+/** The k largest of each scope. */
+export function kWinners(engine: Engine, xIn: unknown, o: KWinnersOptions): SparseTensor {
+  const { x, of, scopeRows, k, factors, flags, out: into } = contest(engine, xIn, o);
   const out = checkSparseOut(engine, into, x, of);
-  const flags = (relu ? 1 : 0) | (breakTies ? 2 : 0);
-  const scratch = [2 * (candidates + 4) * 4, factors ? of.cols * 4 : 0];
+  const { rows, cols } = of;
+  const scratch = [workBytes(scopeRows * cols), factors ? cols * 4 : 0];
   return lists(engine, x, of, out, scratch, (from, { ptr, indices, values }, [work, ranked]) => {
     if (factors) engine.memory.f32.set(factors, ranked / 4);
-    const { rows, cols } = of;
     const each = Math.max(1, scopeRows);
     engine.kernels.f32_k_winners(from, rows, cols, each, k, factors ? ranked : 0, flags, work, ptr, indices, values);
+  });
+}
+
+/** The k largest of each scope where they are, zeros elsewhere. */
+export function kWinnersDense(engine: Engine, xIn: unknown, o: Omit<KWinnersDenseOptions, "output">): Tensor {
+  const { out: into, ...rest } = options("options", o, KEYS);
+  const { x, of, scopeRows, k, factors, flags } = contest(engine, xIn, rest);
+  const out = checkOut(engine, into, x.shape, []);
+  // Ranks by feature, the order among equals and pixels whose channels lie apart need the lists' order.
+  if (factors || flags & EXACT || (of.apart && scopeRows === 1)) {
+    const winners = kWinners(engine, xIn, rest);
+    try {
+      return winners.toDense({ out });
+    } finally {
+      winners.dispose();
+    }
+  }
+  const scope = scopeRows * of.cols;
+  return engine.produce(x.shape, out, [placeBytes(x), workBytes(scope)], (y, [placed, work]) => {
+    if (!x.size) return;
+    const from = place(engine, x, placed);
+    engine.kernels.f32_k_winners(from, x.size / scope, scope, 1, k, 0, flags | DENSE, work, 0, 0, y.ptr);
   });
 }
 
