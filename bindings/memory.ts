@@ -3,9 +3,11 @@ import { fail } from "./assert.js";
 const PAGE = 65536;
 /** A cache line: rows of a panel start on one, and no vector of theirs crosses two. */
 const ALIGN = 64;
-/** The kernels' constant tables lie below; address 0, which means "none" to a kernel, among them. */
-const FIRST = 2048;
-/** Zeros behind every block, never written: a kernel may read them, and csr's padded lanes point there. */
+/** Where kernels for one vector keep it while they run: `Vector.At` in assembly/vector.ts. */
+export const VECTOR_BYTES = 16384;
+/** The kernels' constant tables and that vector lie below; address 0, which means "none" to a kernel, among them. */
+export const FIRST = 2048 + VECTOR_BYTES;
+/** Zeros behind every block, never written: kernels read whole vectors. */
 const TAIL = 16;
 /** Never handed out at the end of memory, so that a kernel's widest over-read (60 bytes) stays inside. */
 const GUARD = 64;

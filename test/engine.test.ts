@@ -10,7 +10,7 @@ import { formatName } from "../bindings/formats/format.js";
 import type { Conv2dOptions, Costs, EngineOptions, Explanation, Format, WeightLayout } from "../bindings/index.js";
 import { createEngine, type Engine, type PackedWeight, type Tensor } from "../bindings/index.js";
 import { KERNELS, type Kernel } from "../bindings/kernels.js";
-import { Memory } from "../bindings/memory.js";
+import { FIRST, Memory } from "../bindings/memory.js";
 import {
   type ConvSizes,
   close,
@@ -495,8 +495,7 @@ test("maxMemory: never more than was asked for, and most of it is of use", async
     const pages = Math.floor(maxMemory / 65536) * 65536;
     assert.ok(engine.stats().bytesReserved <= maxMemory);
     // All in one piece.
-    // The kernels' tables take 2 KiB.
-    const most = Math.floor(((pages - 2048) * 0.99) / 4);
+    const most = Math.floor(((pages - FIRST) * 0.99) / 4);
     const whole = engine.tensor(zeros(most), [most]);
     whole.dispose();
     // In small pieces, until no more fits.
@@ -507,7 +506,7 @@ test("maxMemory: never more than was asked for, and most of it is of use", async
       assert.ok(engine.stats().bytesReserved <= maxMemory, `${engine.stats().bytesReserved} of ${maxMemory}`);
     }
     assert.is(error, "ERR_MEMORY");
-    assert.ok(made.length * 448 > (pages - 2048) * 0.98, `${made.length} tensors of 100 floats in ${maxMemory} bytes`);
+    assert.ok(made.length * 448 > (pages - FIRST) * 0.98, `${made.length} tensors of 100 floats in ${maxMemory} bytes`);
     assert.ok(made.every((t, i) => t.data.every((v) => v === i)));
     // Room that comes free is used again, also joined to its neighbours.
     made.splice(10, 5).forEach((t) => {
@@ -844,7 +843,7 @@ test("allocator: freed in any order, all of it is one block again", () => {
     for (const w of which) model.free(w);
     const { reserved } = model.memory;
     // All that is reserved but the ends and the tail.
-    assert.ok(model.alloc(reserved - 2048 - 64 - 64));
+    assert.ok(model.alloc(reserved - FIRST - 64 - 64));
     assert.is(model.memory.reserved, reserved);
   });
   fc.assert(property, { seed, numRuns: 100 });

@@ -27,7 +27,7 @@ import {
   VECTOR_COLUMNS,
 } from "../bindings/formats/streams.js";
 import { KERNELS, type Kernel } from "../bindings/kernels.js";
-import { Memory } from "../bindings/memory.js";
+import { FIRST, Memory, VECTOR_BYTES } from "../bindings/memory.js";
 import {
   allowed,
   builds,
@@ -49,8 +49,8 @@ const GUARD = 64;
 const GUARD_WORD = 0x7fc0dead;
 /** Passed where a kernel must not look: outside the memory, so that a read traps. */
 const NOWHERE = 0x70000000;
-/** Below lie the kernels' constant tables. */
-const FIRST = 2048;
+/** Between the kernels' constant tables and what is handed out: where some bring x. */
+const VECTOR = FIRST - VECTOR_BYTES;
 /** What memory.ts leaves behind every block for vectors that read past its end. */
 const TAIL = 16;
 
@@ -78,7 +78,7 @@ class GuardedMemory extends Memory {
     this.#blocks = [];
     this.#view = view;
     this.#slack = slack;
-    this.u32.fill(GUARD_WORD, FIRST / 4);
+    this.u32.fill(GUARD_WORD, VECTOR / 4);
   }
 
   /** A block for `length` floats, all of them NaN. */
@@ -136,6 +136,8 @@ interface Job {
   work?: number;
   /** Most results are zeros, and should be: they do not make a test mistrusted. */
   zeros?: boolean;
+  /** Whether the kernel brings x to a place of its own, which then may change as well. */
+  brings?: boolean;
   /** From the addresses of inputs, y, indices and values, and work to the call. Streams are laid out here. */
   prepare(at: Record<string, number>): () => void;
 }
@@ -211,6 +213,7 @@ class Bed {
       if (overrun) legal.set(after.subarray(behind, behind + overrun), behind);
     }
     if (!job.zeros) this.#compared += n;
+    if (job.brings) legal.set(after.subarray(VECTOR / 4, FIRST / 4), VECTOR / 4);
     if (job.work) legal.set(after.subarray(at.work / 4, at.work / 4 + job.work), at.work / 4);
     this.#same(after, legal, `${job.label}: wrote outside its result`);
     memory.u32.set(before);
@@ -306,6 +309,7 @@ interface Product {
   columns: ArrayLike<number>;
   /** Floats from one row of y to the next. */
   yPitch: number;
+  brings?: boolean;
 }
 
 /** A product whose columns lie side by side, as the engine lays out matrices and padded planes. */
@@ -329,8 +333,8 @@ interface Family {
   columns(kernel: Kernel): number[];
   limit?: Limit;
   stored(w: Float32Array, m: number, k: number, kernel: Kernel): Uint8Array;
-  /** Floats behind what a pass reads of x that must be zero. */
-  zerosBehind: number;
+  /** Whether the kernels bring x to a place of their own. */
+  brings?: boolean;
   /** Bytes that may be read behind buffers. */
   slack: Record<string, number>;
 }
@@ -390,6 +394,7 @@ function checkProduct(bed: Bed, p: Product, { flags, view, slack, plan, ...call 
     label,
     view,
     slack,
+    brings: p.brings,
     inputs: bias ? { x: p.x, bias } : { x: p.x },
     y: endOf(places),
     places,
@@ -477,7 +482,7 @@ function matrix(bed: Bed, kernel: Kernel, family: Family, o: MatrixSizes): Matri
   } = o;
   const { rnd } = bed;
   const { block } = kernel;
-  const { zerosBehind, limit } = family;
+  const { brings, limit } = family;
   const k = channels * taps.length;
   const n = kernel.tile * strips;
   const vector = kernel.op === "spmv";
@@ -485,13 +490,7 @@ function matrix(bed: Bed, kernel: Kernel, family: Family, o: MatrixSizes): Matri
   const channel = vector ? 1 : n + Math.max(...taps) + 3;
   const group = channels * channel;
   const size = k && n ? (groups - 1) * group + (channels - 1) * channel + Math.max(...taps) + n : 0;
-  // One vector is read in parts, which here lie apart.
-  const parts = Math.max(1, Math.ceil(k / VECTOR_COLUMNS));
-  const x = values(size + parts * zerosBehind, 0, rnd);
-  for (let part = 0; part < parts; part++) {
-    const end = Math.min(size, (part + 1) * VECTOR_COLUMNS) + part * zerosBehind;
-    x.fill(0, end, end + zerosBehind);
-  }
+  const x = values(size, 0, rnd);
   const drawn = (): Float32Array => {
     const width = Math.ceil(k / block[1]);
     const some = () => range(width).filter(() => rnd() >= zeros).length;
@@ -507,12 +506,10 @@ function matrix(bed: Bed, kernel: Kernel, family: Family, o: MatrixSizes): Matri
     stored: family.stored(w, m, k, kernel),
     x,
     input: (row, j) =>
-      taps[j % taps.length] +
-      Math.floor(j / taps.length) * channel +
-      Math.floor(row / rowsPerGroup) * group +
-      Math.floor(j / VECTOR_COLUMNS) * zerosBehind,
+      taps[j % taps.length] + Math.floor(j / taps.length) * channel + Math.floor(row / rowsPerGroup) * group,
     columns: range(n),
     yPitch: vector ? 1 : n + 1,
+    brings,
     strips,
     map: {
       taps: taps.map((t) => t * 4),
@@ -634,7 +631,7 @@ const slicesByHand: Plan = (bed, kernel, p) => {
   const { memory } = bed;
   const plan = [Math.ceil(rows.length / units), memory.put("records", records), memory.put("offsets", halves(offsets))];
   plan.push(memory.put("values", data));
-  if (kernel.format === "block") plan.push(p.m);
+  plan.push(p.m, p.k);
   return runVector(bed, kernel, p, once(memory.put("plan", plan)));
 };
 
@@ -907,9 +904,9 @@ const passes = (family: Family): Testers => ({
   },
 });
 
-/** Columns that 16 bits cannot address cut into passes. */
+/** More columns than the kernels' place holds are cut into passes. */
 const vectorPasses = (family: Family): Testers => ({
-  "more columns than one pass addresses"(bed, kernel) {
+  "more columns than one pass brings"(bed, kernel) {
     const [r, c] = kernel.block;
     const check = (channels: number, flags: number) => {
       const rows = bed.pick([1, 2, unitsOf(kernel) + 1]);
@@ -979,7 +976,6 @@ const BLOCKS: Family = {
   rows: ({ tile, block: [r] }) => union(around(tile), around(r)),
   columns: ({ tile }) => around(tile),
   stored: storedBlocks,
-  zerosBehind: 0,
   slack: {},
 };
 
@@ -989,12 +985,12 @@ const CSR_VECTOR: Family = {
   rows: (kernel) => union(around(4), around(kernel.block[0]), around(kernel.block[0] * unitsOf(kernel)), [16, 17]),
   columns: ({ block: [, c] }) => union(around(c), around(4 * c), [16, 17]),
   stored: storedBlocks,
-  zerosBehind: 1,
+  brings: true,
   slack: {},
 };
 
 /** The header's 12 bytes behind y and bias. */
-const BLOCK_VECTOR: Family = { ...CSR_VECTOR, zerosBehind: 4, slack: { y: 12, bias: 12 } };
+const BLOCK_VECTOR: Family = { ...CSR_VECTOR, slack: { y: 12, bias: 12 } };
 
 const nmVector = (limit: Limit): Family => ({
   plans: [nmLowered(limit), nmByHand(limit)],
@@ -1002,7 +998,6 @@ const nmVector = (limit: Limit): Family => ({
   columns: () => union(around(limit[1]), [16, 17]),
   limit,
   stored: storedGroups(limit),
-  zerosBehind: 0,
   slack: { x: 12, y: 12, bias: 12 },
 });
 
@@ -1015,7 +1010,6 @@ const DENSE: Family = {
   rows: ({ tile }) => union(range(18), around(tile)),
   columns: ({ tile }) => around(tile),
   stored: storedAll,
-  zerosBehind: 0,
   slack: {},
 };
 
@@ -1024,7 +1018,6 @@ const DENSE_VECTOR: Family = {
   rows: () => [...around(16), ...range(15).slice(4), 47],
   columns: () => around(16),
   stored: storedAll,
-  zerosBehind: 0,
   // The header's 12 bytes behind bias; behind y what every buffer has.
   slack: { bias: 12, y: TAIL },
 };

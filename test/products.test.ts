@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { formatName } from "../bindings/formats/format.js";
+import { VECTOR_COLUMNS as LONG } from "../bindings/formats/streams.js";
 import type {
   Activation,
   Conv2dOptions,
@@ -294,9 +295,9 @@ for (const kind of MATRIX_CALLS) {
     await checkAll(problems, [{}], true);
   });
 
-  test(`${kind}: one column longer than 16 bits address`, async () => {
+  test(`${kind}: one column longer than a pass brings`, async () => {
     const rnd = random(seed + 2);
-    const problems = [16379, 16380, 16381, 32761].flatMap((k, i) => [
+    const problems = [LONG - 1, LONG, LONG + 1, 2 * LONG + 1].flatMap((k, i) => [
       matrixProblem(kind, 1, k, 1 + i, 0.5, rnd),
       matrixProblem(kind, 1, k, 6, 0.99, rnd),
       matrixProblem(kind, 1, k, 1, 1, rnd),
@@ -351,10 +352,10 @@ for (const kind of MATRIX_CALLS) {
     );
   });
 
-  test(`${kind}: every format with more inputs than 16 bits address`, async () => {
+  test(`${kind}: every format with more inputs than a pass brings`, async () => {
     const rnd = random(seed + 11);
     await checkFormats((format, i) => {
-      const k = at([16369, 16372, 16385, 32737], i);
+      const k = at([LONG + 1, LONG + 4, LONG + 17, 2 * LONG + 1], i);
       return [matrixIn(format, kind, i % 2 ? 1 : 3, k, 3 + (i % 11), 0.7, rnd)];
     });
   });
@@ -969,7 +970,7 @@ test("sparse formats: x may be nothing but NaN where nothing of W is stored", as
   ];
   const problems = [
     ...MATRIX_CALLS.flatMap((kind) => [1, 2, 28, 33].map((rows) => matrixProblem(kind, rows, 21, 6, 1, rnd))),
-    ...MATRIX_CALLS.map((kind) => matrixProblem(kind, 1, 16385, 7, 1, rnd)),
+    ...MATRIX_CALLS.map((kind) => matrixProblem(kind, 1, LONG + 17, 7, 1, rnd)),
     ...convs.flatMap((conv) => [convProblem(conv, "nchw", 1, rnd), convProblem(conv, "nhwc", 1, rnd)]),
   ];
   const spoiled = problems.map((p) => ({ ...p, x: { ...p.x, data: p.x.data.fill(NaN) } }));
@@ -994,7 +995,7 @@ test("sparse formats: poisoned x spoils exactly the outputs that use it", async 
       for (const [n, k, m] of [
         [1, 21, 6],
         [1, 40, 17],
-        [1, 16390, 5],
+        [1, 4 * LONG + 22, 5],
         [2, 21, 7],
         [7, 33, 8],
         [29, 30, 5],
@@ -1041,7 +1042,9 @@ test("what an earlier call left in scratch memory does not reach y", async () =>
   const rnd = random(seed + 9);
   await onEachBuild((engine) => {
     for (const format of SPARSE) {
-      for (const k of [1, 5, 8, 63, 64, 16381]) {
+      for (const k of [1, 5, 8, 63, 64, LONG + 13]) {
+        // Its kernel brings all of x to the place where the one tested brings its own.
+        const every = engine.pack(new Float32Array(2 * k + 64).fill(1), [1, 2 * k + 64], { format: "csr" });
         const w = weightsFor(format, 7, k, 0.5, rnd).map((v, i) => (i % 3 ? v : 0));
         const packed = engine.pack(w, [7, k], { format });
         const x = values(k, 0, rnd);
@@ -1050,6 +1053,7 @@ test("what an earlier call left in scratch memory does not reach y", async () =>
         for (const forceKernel of kernelsOf((name) => call({ forceKernel: name }))) {
           const dirt = new Float32Array(2 * k + 64).fill(NaN);
           engine.relu({ data: dirt, shape: [dirt.length] }).dispose();
+          engine.linear({ data: dirt, shape: [dirt.length] }, every).dispose();
           close(call({ forceKernel }).data, exact, `${engine.simd} ${nameOf(format)} k ${k} by ${forceKernel}`);
         }
       }

@@ -1,17 +1,19 @@
 // y[m] = W · x for weights in blocks and one column x. A slice is what fills the four lanes or is worked on at once: one
 // block row of 4 or 8 rows, two of 2 rows, four rows of 1 × 2 or 1 × 4 blocks. Slices hold block rows of similar length.
 //
-//   plan     u32 slices, u32 records, u32 offsets, u32 values, u32 m
+//   plan     u32 slices, u32 records, u32 offsets, u32 values, u32 m, u32 n
 //   records  slices × (u32 steps, u32 units, U × u32 block row); U is 1, 2 or 4 as above; units < U in the last slice only,
 //            where the other numbers repeat a block row that exists
 //   offsets  slices × steps × U × u16, byte offset of a block's first input within x
 //   values   slices × steps × U × block, row by row
-//   x        the floats of this pass, then four that are zero: padded units, and blocks that the edge cuts, read there
+//   x        the n floats of this pass; behind them lie four zeros where they are brought: padded units, and blocks that the edge
+//            cuts, read there
 //
 // y and bias are read up to 12 bytes past the end and never written there. Several steps a turn go to sums of their own, or
-// the latency of the additions would be the limit. 4x1 reads two of four offsets as one u32: 11.9 numbers/ns against 10.9 (Zen 4,
-// Node 24; no difference on Node 20; eight sums are no faster; 2026-11).
+// the latency of the additions would be the limit. 4x1 reads offsets in pairs as a u32: 12.5 numbers/ns, two of
+// four one by one 12.1 (Zen 4, Node 24; 11.6 and 11.5 on Node 20; eight sums are no faster; 2026-11).
 import { Flag, Simd } from "../simd";
+import { Vector } from "../vector";
 
 class Block {
   /** Adds what was there and the bias to four rows from `row`, clamps, stores the rows that exist. */
@@ -22,6 +24,11 @@ class Block {
     if (flags & Flag.Bias) a = f32x4.add(a, v128.load(bias + ((<usize>row) << 2)));
     if (flags & Flag.Clamp) a = Simd.clamp(a, f32x4.splat(lo), f32x4.splat(hi));
     Simd.storeLanes(out, a, m - row);
+  }
+
+  /** The two floats at each of two addresses. */
+  @inline static pairs(p: usize, q: usize): v128 {
+    return v128.load_lane<u64>(q, v128.load64_zero(p), 1);
   }
 
   /** As finish, for two or four rows or pairs of rows that lie anywhere: R = 1 or 2 rows a unit. */
@@ -65,16 +72,6 @@ class Block {
       }
     }
   }
-
-  /** The two floats at each of two addresses. */
-  @inline static pairs(p: usize, q: usize): v128 {
-    return v128.load_lane<u64>(q, v128.load64_zero(p), 1);
-  }
-
-  /** The floats at two addresses, each in two lanes. */
-  @inline static twice(p: usize, q: usize): v128 {
-    return v128.shuffle<f32>(v128.load32_splat(p), v128.load32_splat(q), 0, 1, 4, 5);
-  }
 }
 
 export function f32_block_spmv_8x1(plan: usize, x: usize, y: usize, bias: usize, flags: i32, lo: f32, hi: f32): void {
@@ -83,6 +80,7 @@ export function f32_block_spmv_8x1(plan: usize, x: usize, y: usize, bias: usize,
   let v: usize = load<u32>(plan, 12);
   const m = load<u32>(plan, 16);
   const zero = f32x4.splat(0);
+  Vector.bring(x, load<u32>(plan, 20));
   for (let slices = load<u32>(plan); slices > 0; --slices) {
     let a = zero,
       b = zero,
@@ -94,24 +92,24 @@ export function f32_block_spmv_8x1(plan: usize, x: usize, y: usize, bias: usize,
       h = zero;
     let n = load<u32>(record);
     for (; n > 3; n -= 4) {
-      let s = v128.load32_splat(x + load<u16>(o));
+      let s = Vector.splat(load<u16>(o));
       a = Simd.madd(v128.load(v), s, a);
       b = Simd.madd(v128.load(v, 16), s, b);
-      s = v128.load32_splat(x + load<u16>(o, 2));
+      s = Vector.splat(load<u16>(o, 2));
       c = Simd.madd(v128.load(v, 32), s, c);
       d = Simd.madd(v128.load(v, 48), s, d);
       if (Simd.split(v)) break;
-      s = v128.load32_splat(x + load<u16>(o, 4));
+      s = Vector.splat(load<u16>(o, 4));
       e = Simd.madd(v128.load(v, 64), s, e);
       f = Simd.madd(v128.load(v, 80), s, f);
-      s = v128.load32_splat(x + load<u16>(o, 6));
+      s = Vector.splat(load<u16>(o, 6));
       g = Simd.madd(v128.load(v, 96), s, g);
       h = Simd.madd(v128.load(v, 112), s, h);
       o += 8;
       v += 128;
     }
     for (; n > 0; --n) {
-      const s = v128.load32_splat(x + load<u16>(o));
+      const s = Vector.splat(load<u16>(o));
       a = Simd.madd(v128.load(v), s, a);
       b = Simd.madd(v128.load(v, 16), s, b);
       o += 2;
@@ -132,6 +130,7 @@ export function f32_block_spmv_4x1(plan: usize, x: usize, y: usize, bias: usize,
   let v: usize = load<u32>(plan, 12);
   const m = load<u32>(plan, 16);
   const zero = f32x4.splat(0);
+  Vector.bring(x, load<u32>(plan, 20));
   for (let slices = load<u32>(plan); slices > 0; --slices) {
     let a = zero,
       b = zero,
@@ -139,16 +138,17 @@ export function f32_block_spmv_4x1(plan: usize, x: usize, y: usize, bias: usize,
       d = zero;
     let n = load<u32>(record);
     for (; n > 3; n -= 4) {
-      const pair = load<u32>(o, 4);
-      a = Simd.madd(v128.load(v), v128.load32_splat(x + load<u16>(o)), a);
-      b = Simd.madd(v128.load(v, 16), v128.load32_splat(x + load<u16>(o, 2)), b);
-      c = Simd.madd(v128.load(v, 32), v128.load32_splat(x + (pair & 0xffff)), c);
-      d = Simd.madd(v128.load(v, 48), v128.load32_splat(x + (pair >>> 16)), d);
+      const p = load<u32>(o);
+      const q = load<u32>(o, 4);
+      a = Simd.madd(v128.load(v), Vector.splat(p & 0xffff), a);
+      b = Simd.madd(v128.load(v, 16), Vector.splat(p >>> 16), b);
+      c = Simd.madd(v128.load(v, 32), Vector.splat(q & 0xffff), c);
+      d = Simd.madd(v128.load(v, 48), Vector.splat(q >>> 16), d);
       o += 8;
       v += 64;
     }
     for (; n > 0; --n) {
-      a = Simd.madd(v128.load(v), v128.load32_splat(x + load<u16>(o)), a);
+      a = Simd.madd(v128.load(v), Vector.splat(load<u16>(o)), a);
       o += 2;
       v += 16;
     }
@@ -164,6 +164,7 @@ export function f32_block_spmv_2x1(plan: usize, x: usize, y: usize, bias: usize,
   let v: usize = load<u32>(plan, 12);
   const m = load<u32>(plan, 16);
   const zero = f32x4.splat(0);
+  Vector.bring(x, load<u32>(plan, 20));
   for (let slices = load<u32>(plan); slices > 0; --slices) {
     let a = zero,
       b = zero,
@@ -171,15 +172,15 @@ export function f32_block_spmv_2x1(plan: usize, x: usize, y: usize, bias: usize,
       d = zero;
     let n = load<u32>(record);
     for (; n > 3; n -= 4) {
-      a = Simd.madd(v128.load(v), Block.twice(x + load<u16>(o), x + load<u16>(o, 2)), a);
-      b = Simd.madd(v128.load(v, 16), Block.twice(x + load<u16>(o, 4), x + load<u16>(o, 6)), b);
-      c = Simd.madd(v128.load(v, 32), Block.twice(x + load<u16>(o, 8), x + load<u16>(o, 10)), c);
-      d = Simd.madd(v128.load(v, 48), Block.twice(x + load<u16>(o, 12), x + load<u16>(o, 14)), d);
+      a = Simd.madd(v128.load(v), Vector.twice(load<u16>(o), load<u16>(o, 2)), a);
+      b = Simd.madd(v128.load(v, 16), Vector.twice(load<u16>(o, 4), load<u16>(o, 6)), b);
+      c = Simd.madd(v128.load(v, 32), Vector.twice(load<u16>(o, 8), load<u16>(o, 10)), c);
+      d = Simd.madd(v128.load(v, 48), Vector.twice(load<u16>(o, 12), load<u16>(o, 14)), d);
       o += 16;
       v += 64;
     }
     for (; n > 0; --n) {
-      a = Simd.madd(v128.load(v), Block.twice(x + load<u16>(o), x + load<u16>(o, 2)), a);
+      a = Simd.madd(v128.load(v), Vector.twice(load<u16>(o), load<u16>(o, 2)), a);
       o += 4;
       v += 16;
     }
@@ -195,6 +196,7 @@ export function f32_block_spmv_1x2(plan: usize, x: usize, y: usize, bias: usize,
   let v: usize = load<u32>(plan, 12);
   const m = load<u32>(plan, 16);
   const zero = f32x4.splat(0);
+  Vector.bring(x, load<u32>(plan, 20));
   for (let slices = load<u32>(plan); slices > 0; --slices) {
     let a = zero,
       b = zero,
@@ -202,16 +204,16 @@ export function f32_block_spmv_1x2(plan: usize, x: usize, y: usize, bias: usize,
       d = zero;
     let n = load<u32>(record);
     for (; n > 1; n -= 2) {
-      a = Simd.madd(v128.load(v), Block.pairs(x + load<u16>(o), x + load<u16>(o, 2)), a);
-      b = Simd.madd(v128.load(v, 16), Block.pairs(x + load<u16>(o, 4), x + load<u16>(o, 6)), b);
-      c = Simd.madd(v128.load(v, 32), Block.pairs(x + load<u16>(o, 8), x + load<u16>(o, 10)), c);
-      d = Simd.madd(v128.load(v, 48), Block.pairs(x + load<u16>(o, 12), x + load<u16>(o, 14)), d);
+      a = Simd.madd(v128.load(v), Vector.pairs(load<u16>(o), load<u16>(o, 2)), a);
+      b = Simd.madd(v128.load(v, 16), Vector.pairs(load<u16>(o, 4), load<u16>(o, 6)), b);
+      c = Simd.madd(v128.load(v, 32), Vector.pairs(load<u16>(o, 8), load<u16>(o, 10)), c);
+      d = Simd.madd(v128.load(v, 48), Vector.pairs(load<u16>(o, 12), load<u16>(o, 14)), d);
       o += 16;
       v += 64;
     }
     if (n > 0) {
-      a = Simd.madd(v128.load(v), Block.pairs(x + load<u16>(o), x + load<u16>(o, 2)), a);
-      b = Simd.madd(v128.load(v, 16), Block.pairs(x + load<u16>(o, 4), x + load<u16>(o, 6)), b);
+      a = Simd.madd(v128.load(v), Vector.pairs(load<u16>(o), load<u16>(o, 2)), a);
+      b = Simd.madd(v128.load(v, 16), Vector.pairs(load<u16>(o, 4), load<u16>(o, 6)), b);
       o += 8;
       v += 32;
     }
@@ -229,16 +231,17 @@ export function f32_block_spmv_1x4(plan: usize, x: usize, y: usize, bias: usize,
   let v: usize = load<u32>(plan, 12);
   const m = load<u32>(plan, 16);
   const zero = f32x4.splat(0);
+  Vector.bring(x, load<u32>(plan, 20));
   for (let slices = load<u32>(plan); slices > 0; --slices) {
     let a = zero,
       b = zero,
       c = zero,
       d = zero;
     for (let n = load<u32>(record); n > 0; --n) {
-      a = Simd.madd(v128.load(v), v128.load(x + load<u16>(o)), a);
-      b = Simd.madd(v128.load(v, 16), v128.load(x + load<u16>(o, 2)), b);
-      c = Simd.madd(v128.load(v, 32), v128.load(x + load<u16>(o, 4)), c);
-      d = Simd.madd(v128.load(v, 48), v128.load(x + load<u16>(o, 6)), d);
+      a = Simd.madd(v128.load(v), Vector.four(load<u16>(o)), a);
+      b = Simd.madd(v128.load(v, 16), Vector.four(load<u16>(o, 2)), b);
+      c = Simd.madd(v128.load(v, 32), Vector.four(load<u16>(o, 4)), c);
+      d = Simd.madd(v128.load(v, 48), Vector.four(load<u16>(o, 6)), d);
       o += 8;
       v += 64;
     }

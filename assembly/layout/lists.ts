@@ -4,19 +4,14 @@
 import { Simd } from "../simd";
 
 /** For each of 16 masks the byte swizzle that brings the lanes whose bits are set to the front. */
-const FRONT: usize = memory.data<u32>(
-  [
-    0x03020100, 0x03020100, 0x03020100, 0x03020100, 0x03020100, 0x03020100, 0x03020100, 0x03020100, 0x07060504,
-    0x03020100, 0x03020100, 0x03020100, 0x03020100, 0x07060504, 0x03020100, 0x03020100, 0x0b0a0908, 0x03020100,
-    0x03020100, 0x03020100, 0x03020100, 0x0b0a0908, 0x03020100, 0x03020100, 0x07060504, 0x0b0a0908, 0x03020100,
-    0x03020100, 0x03020100, 0x07060504, 0x0b0a0908, 0x03020100, 0x0f0e0d0c, 0x03020100, 0x03020100, 0x03020100,
-    0x03020100, 0x0f0e0d0c, 0x03020100, 0x03020100, 0x07060504, 0x0f0e0d0c, 0x03020100, 0x03020100, 0x03020100,
-    0x07060504, 0x0f0e0d0c, 0x03020100, 0x0b0a0908, 0x0f0e0d0c, 0x03020100, 0x03020100, 0x03020100, 0x0b0a0908,
-    0x0f0e0d0c, 0x03020100, 0x07060504, 0x0b0a0908, 0x0f0e0d0c, 0x03020100, 0x03020100, 0x07060504, 0x0b0a0908,
-    0x0f0e0d0c,
-  ],
-  16,
-);
+const FRONT: usize = memory.data(256, 16);
+// Made when the module starts: as data it would be 256 bytes of each build.
+for (let i = 0; i < 64; ++i) {
+  const mask = i >> 2;
+  const lane = i & 3;
+  const place = popcnt(mask & ((1 << lane) - 1));
+  if ((mask >> lane) & 1) store<u32>(FRONT + ((<usize>mask) << 4) + (place << 2), 0x03020100 + lane * 0x04040404);
+}
 
 export class Lists {
   /** Stores the lanes of v whose bits are set at p, and three more that mean nothing; where the next goes. */

@@ -1,4 +1,4 @@
-import type { Memory } from "../memory.js";
+import { type Memory, VECTOR_BYTES } from "../memory.js";
 import { type BlockMatrix, transposeBlock } from "./block.js";
 import type { DenseMatrix } from "./dense.js";
 import { type NmMatrix, placesNm, readPositionsNm } from "./nm.js";
@@ -140,15 +140,14 @@ export function lowerBlocks(memory: Memory, m: BlockMatrix, map: InputMap): Lowe
   });
 }
 
-/** Columns that one pass of a vector kernel addresses with 16 bits, the zeros behind them included. */
-export const VECTOR_COLUMNS = 16368;
+/** Columns of a pass of a vector kernel: what fits the 16 KiB where it keeps x (assembly/vector.ts), four zeros behind it included. */
+export const VECTOR_COLUMNS = VECTOR_BYTES / 4 - 4;
 
 /** Block rows that a vector kernel works on at once, so that four sums fill a vector or a turn. */
 const unitsOf = ({ r }: BlockMatrix): number => (r === 1 ? 4 : r === 2 ? 2 : 1);
 
 /**
  * The streams of assembly/csr/spmv.ts and assembly/block/spmv.ts: slices of block rows of similar length ("sliced ELLPACK").
- * Each pass wants its part of x followed by four zeros.
  */
 export function lowerSlices(memory: Memory, m: BlockMatrix): Lowered {
   const { r, c } = m;
@@ -186,7 +185,7 @@ export function lowerSlices(memory: Memory, m: BlockMatrix): Lowered {
       const records = at + PLAN;
       const offsets = records + align16(slices * record);
       const values = offsets + align16(steps[b] * units * 2);
-      u32.set([slices, records, offsets, values, m.rows], at / 4);
+      u32.set([slices, records, offsets, values, m.rows, bounds[b + 1] - bounds[b]], at / 4);
       passes.push({ plan: at, x: bounds[b] * 4, row: 0, first: b === 0, last: b === blocks - 1 });
       const padding = (bounds[b + 1] - bounds[b]) * 4;
       let w = records / 4;

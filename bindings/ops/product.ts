@@ -1,5 +1,5 @@
 import type { Engine } from "../engine.js";
-import { type Lowered, type Pass, VECTOR_COLUMNS } from "../formats/streams.js";
+import type { Lowered, Pass } from "../formats/streams.js";
 import type { Kernel } from "../kernels.js";
 import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
@@ -106,19 +106,14 @@ export function vectorProduct(
   fused: Fused,
   transposed: boolean,
 ): Tensor {
-  const { memory } = engine;
   const run = engine.kernels[kernel.name];
-  const sliced = kernel.format === "csr" || kernel.format === "block";
-  const width = sliced ? Math.min(k, VECTOR_COLUMNS) : k;
-  // Padded lanes read the four floats behind their part of x, which must be zero: behind a tensor they are.
-  const copied = sliced && (x.data !== undefined || rows > 1 || width < k);
   return engine.produceWith(
     w,
     () => w.vectorStreams(kernel, transposed),
     shape,
     fused.out,
-    [placeBytes(x), placeBytes(fused.bias), copied ? width * 4 + 16 : 0],
-    (y, [xs, bs, part], lowered) => {
+    [placeBytes(x), placeBytes(fused.bias)],
+    (y, [xs, bs], lowered) => {
       if (fused.residual) copyInto(engine, fused.residual, y.ptr);
       const bias = fused.bias ? place(engine, fused.bias, bs) : 0;
       const from = place(engine, x, xs);
@@ -126,13 +121,7 @@ export function vectorProduct(
       const ending = { bias, accumulate: fused.residual !== undefined, fused };
       for (let r = 0; r < rows; r++) {
         for (const pass of lowered.passes) {
-          let at = from + r * k * 4 + pass.x;
-          if (copied) {
-            const n = Math.min(width, k - pass.x / 4);
-            memory.f32.copyWithin(part / 4, at / 4, at / 4 + n);
-            memory.f32.fill(0, part / 4 + n, part / 4 + n + 4);
-            at = part;
-          }
+          const at = from + r * k * 4 + pass.x;
           run(pass.plan, at, y.ptr + r * m * 4, bias, flagsOf(pass, ending), fused.lo, fused.hi);
         }
       }
