@@ -1,7 +1,8 @@
 /**
  * Where the kernels for one vector keep x while they run: at an address that is a constant to them, so that an offset from the stream is
- * the address itself. With x in a register csr takes an addition for each number: 4.4 instead of 4.8 nonzeros/ns, 4x1 11.5 instead
- * of 12.4 (Zen 4, Node 24; 4.2 and 4.8, 10.2 and 11.6 on Node 20; 2026-11).
+ * the address itself. With x in a register csr takes an addition for each number: 4.4 instead of 4.8 nonzeros/ns, 4x1 11.2 instead
+ * of 12.5, each with its best way to read offsets (Zen 4, Node 24; 4.2 and 4.8, 10.2 and 11.6 on Node 20; 2026-11). What reads at an
+ * address elsewhere is written again here: a constant offset cannot be an argument, not even of an inlined function.
  */
 export class Vector {
   /** Behind the tables of constants; bindings/memory.ts hands out what follows its 16 KiB. */

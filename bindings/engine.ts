@@ -335,7 +335,8 @@ export class Engine {
   /**
    * k-winners (k-WTA): the k largest elements of each scope pass with their own values, the rest are dropped (Ahmad & Scheinkman
    * 2019; nupic.torch). A NaN ranks last. Time grows with the elements, not with k. With `output: "dense"` the winners stay where
-   * they are among zeros, which takes less time than lists of them, and is what a layer wants that reads all its inputs.
+   * they are among zeros, which is what a layer wants that reads all its inputs, and takes less time than lists of them; with
+   * `boost`, `breakTies` or local winners of nchw it takes more, as they are made of lists.
    *
    * @param x rows of features, or an image
    * @throws TypeError `ERR_TYPE`; RangeError `ERR_VALUE`, `ERR_SHAPE`, `ERR_LENGTH`, `ERR_DISPOSED`, `ERR_ENGINE`, `ERR_MEMORY`
@@ -349,9 +350,7 @@ export class Engine {
     if (!namesOutput(o)) return kWinners(this, x, o);
     const { output, ...rest } = o;
     const dense = oneOf("output", output, ["sparse", "dense"] as const, "sparse") === "dense";
-    return dense
-      ? kWinnersDense(this, x, rest as Omit<KWinnersDenseOptions, "output">)
-      : kWinners(this, x, rest as KWinnersOptions);
+    return dense ? kWinnersDense(this, x, rest) : kWinners(this, x, rest);
   }
 
   /**

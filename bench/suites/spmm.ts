@@ -1,7 +1,7 @@
 // Sparse matrix times many columns: kernels alone on packed panels, and whole calls of `linear` on a few rows and on many.
 import { createEngine, type Engine } from "../../bindings/index.js";
 import { KERNELS } from "../../bindings/kernels.js";
-import { columnsAtOnce, PANEL_MAP } from "../../bindings/ops/linear.js";
+import { columnsAtOnce, PANEL_MAP, PITCH } from "../../bindings/ops/linear.js";
 import { runStrips } from "../../bindings/ops/product.js";
 import { random, values } from "../../test/oracle.js";
 import type { Bench, Group } from "../groups.js";
@@ -41,7 +41,7 @@ function panels(engine: Engine, shape: (typeof LINEARS)[number]): Group<WeightLi
     lines: [dense, ...sparse],
     setUp(own) {
       const pack = packerOf(engine, [m, k], own);
-      const floats = (PANELS * PANEL_MAP.channelStride) / 4;
+      const floats = (PANELS * PITCH) / 4;
       const x = own(engine.tensor(values(k * floats, 0, random(1)), [k * floats]));
       const y = own(engine.tensor(new Float32Array(m * floats), [m * floats]));
       const ending = { bias: 0, accumulate: false, fused: { clamp: false, lo: 0, hi: 0 } };
@@ -50,16 +50,11 @@ function panels(engine: Engine, shape: (typeof LINEARS)[number]): Group<WeightLi
         const w = pack(line);
         const lowered = w.streams(kernel, `${kernel.stream} panel`, PANEL_MAP);
         const strips = Math.floor(32 / kernel.tile);
-        const runs = Array.from({ length: PANELS }, (_, i) => ({
-          kernel,
-          strips,
-          x: i * k * PANEL_MAP.channelStride,
-          y: i * m * PANEL_MAP.channelStride,
-        }));
+        const runs = Array.from({ length: PANELS }, (_, i) => ({ kernel, strips, x: i * k * PITCH, y: i * m * PITCH }));
         const columns = PANELS * strips * kernel.tile;
         const group = columnsAtOnce(lowered, m, k);
         return {
-          run: () => runStrips(engine, lowered, runs, x.ptr, y.ptr, PANEL_MAP.channelStride, group, ending),
+          run: () => runStrips(engine, lowered, runs, x.ptr, y.ptr, PITCH, group, ending),
           ...workOf(w, columns, { size: k * columns }, { size: m * columns }),
         };
       };

@@ -6,7 +6,7 @@ import type { InputMap } from "../formats/streams.js";
 import { type Kernel, PANEL } from "../kernels.js";
 import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
-import { GROUP, macsOf, PANEL_MAP, type ProductPlan } from "./linear.js";
+import { GROUP, macsOf, PANEL_MAP, PITCH, type ProductPlan } from "./linear.js";
 import {
   ACCUMULATE,
   BIAS,
@@ -325,7 +325,7 @@ function makePlan(
     for (const { kernel, strips: n } of best.cuts) {
       const most = panels ? Math.floor(PANEL / kernel.tile) : n;
       for (let s = 0; s < n; s += most) {
-        const x = panels ? strips.length * image.c * PANEL_MAP.channelStride : (r * pitch + column) * 4;
+        const x = panels ? strips.length * image.c * PITCH : (r * pitch + column) * 4;
         const many = Math.min(most, n - s);
         strips.push({ kernel, strips: many, x, y: (r * ow + column) * 4 });
         column += many * kernel.tile;
@@ -348,7 +348,7 @@ function makePlan(
     columnsAtOnce,
     map: panels ? { ...PANEL_MAP, rowsPerPass } : map,
     key: panels
-      ? `${best.cuts[0].kernel.stream} panel ${rowsPerPass}`
+      ? `${best.cuts[0].kernel.stream} panel, ${rowsPerPass} rows`
       : `${best.cuts[0]?.kernel.stream} ${rowsPerPass} ${plane} ${map.channelStride}/${groups}/${taps.join()}`,
     phases,
     channels,
@@ -452,7 +452,7 @@ export function convolve(
   const direct = !nhwc && (depthwise || runs > 1 || (pitch === ow && outputs % 4 === 0));
   const flat = depthwise ? outputs * 4 : Math.ceil(columns / 4) * 16;
   const padded = edges ? 0 : phases.length * channels * plane;
-  const group = Math.max(1, Math.min(plan.strips.length, Math.floor(GROUP / (image.c * PANEL_MAP.channelStride))));
+  const group = Math.max(1, Math.min(plan.strips.length, Math.floor(GROUP / (image.c * PITCH))));
   const scratch = [
     placeBytes(x),
     placeBytes(f.bias),
@@ -460,7 +460,7 @@ export function convolve(
     nhwc ? image.c * pixels * 4 : 0,
     padded ? padded + pitch * 4 + 12 : 0,
     direct ? 0 : features * flat,
-    panels ? group * image.c * PANEL_MAP.channelStride : 0,
+    panels ? group * image.c * PITCH : 0,
     edges ? edges.length * 4 : 0,
   ];
   if (n === 0 || outputs === 0 || features === 0) return engine.produce(shape, f.out, [], () => {});
@@ -519,17 +519,7 @@ export function convolve(
           const now = plan.strips.slice(p, p + group);
           now.forEach(({ kernel, strips, y }, j) => {
             const n = Math.min(strips * kernel.tile, columns - y / 4);
-            copy(
-              image.c,
-              1,
-              n,
-              source + y,
-              pixels * 4,
-              0,
-              panelsAt + j * image.c * PANEL_MAP.channelStride,
-              PANEL_MAP.channelStride,
-              0,
-            );
+            copy(image.c, 1, n, source + y, pixels * 4, 0, panelsAt + j * image.c * PITCH, PITCH, 0);
           });
           runStrips(engine, lowered, now, panelsAt - now[0].x, to, stride, plan.columnsAtOnce, ending);
         }

@@ -49,8 +49,8 @@ const SUMS_SHARE = 256 * 1024;
 /**
  * The input maps of panels x[K][columns] and y[M][columns], whatever tiles read them. Few rows lie close together, so that L1 holds
  * more of their inputs and passes are fewer; the narrower a tile is, the more of the weights goes through L1 beside it. Against rows
- * 128 bytes apart for all, csr at 80 and 90% zeros: 4 rows 1.09 to 1.25 times as fast, 8 1.07 to 1.14, 16 1.03 to 1.06, 4x1 1.03
- * to 1.12; with 24 KiB of inputs for all 0.82 to 1.17 (Zen 4, L1 32 KiB, Node 24, 2026-11-21).
+ * 128 bytes apart for all, csr at 80 and 90% zeros: 4 rows 1.08 to 1.21 times as fast, 8 1.03 to 1.15, 16 1.02 to 1.06, 4x1 1.01
+ * to 1.13; with 24 KiB of inputs for all 0.79 to 1.22 (Zen 4, L1 32 KiB, Node 24, 2026-11-21).
  */
 const PANEL_MAPS = (
   [
@@ -74,8 +74,9 @@ const PANEL_MAPS = (
 export const panelMapFor = (rows: number): InputMap =>
   PANEL_MAPS.find(({ channelStride }) => rows * 4 <= channelStride) ?? (PANEL_MAPS.at(-1) as InputMap);
 
-/** The map of full panels. */
+/** The map of full panels, and bytes of one of their rows. */
 export const PANEL_MAP = panelMapFor(PANEL);
+export const PITCH = PANEL_MAP.channelStride;
 
 /** From so many rows on, multiplying them one by one is never the best: each walks all weights again. */
 const FEW = 16;

@@ -119,6 +119,9 @@ const KEYS = ["k", "fraction", "scope", "relu", "breakTies", "boost", "layout", 
 /** The bits of the kernel's flags. */
 const [RELU, EXACT, DENSE] = [1, 2, 4];
 
+/** Options of either result, which each checks its own `out` of. */
+type Asked = Omit<KWinnersOptions, "out"> & { out?: unknown };
+
 /** What a call asks for. */
 interface Contest {
   x: Input;
@@ -131,7 +134,7 @@ interface Contest {
   out: unknown;
 }
 
-function contest(engine: Engine, xIn: unknown, o: KWinnersOptions): Contest {
+function contest(engine: Engine, xIn: unknown, o: Asked): Contest {
   const x = input(engine, "x", xIn);
   const { k: count, fraction, scope: wide, relu, breakTies, boost, layout, out } = options("options", o, KEYS);
   const of = rowsOf(x, layout);
@@ -158,10 +161,11 @@ function contest(engine: Engine, xIn: unknown, o: KWinnersOptions): Contest {
 /** Bytes of the kernel's keys and of those that a sample leaves. */
 const workBytes = (candidates: number): number => 2 * (candidates + 4) * 4;
 
-/** The k largest of each scope. */
-export function kWinners(engine: Engine, xIn: unknown, o: KWinnersOptions): SparseTensor {
-  const { x, of, scopeRows, k, factors, flags, out: into } = contest(engine, xIn, o);
-  const out = checkSparseOut(engine, into, x, of);
+function winnersOf(
+  engine: Engine,
+  { x, of, scopeRows, k, factors, flags }: Contest,
+  out: SparseTensor | undefined,
+): SparseTensor {
   const { rows, cols } = of;
   const scratch = [workBytes(scopeRows * cols), factors ? cols * 4 : 0];
   return lists(engine, x, of, out, scratch, (from, { ptr, indices, values }, [work, ranked]) => {
@@ -171,14 +175,20 @@ export function kWinners(engine: Engine, xIn: unknown, o: KWinnersOptions): Spar
   });
 }
 
+/** The k largest of each scope. */
+export function kWinners(engine: Engine, xIn: unknown, o: Asked): SparseTensor {
+  const asked = contest(engine, xIn, o);
+  return winnersOf(engine, asked, checkSparseOut(engine, asked.out, asked.x, asked.of));
+}
+
 /** The k largest of each scope where they are, zeros elsewhere. */
-export function kWinnersDense(engine: Engine, xIn: unknown, o: Omit<KWinnersDenseOptions, "output">): Tensor {
-  const { out: into, ...rest } = options("options", o, KEYS);
-  const { x, of, scopeRows, k, factors, flags } = contest(engine, xIn, rest);
-  const out = checkOut(engine, into, x.shape, []);
+export function kWinnersDense(engine: Engine, xIn: unknown, o: Asked): Tensor {
+  const asked = contest(engine, xIn, o);
+  const { x, of, scopeRows, k, factors, flags } = asked;
+  const out = checkOut(engine, asked.out, x.shape, []);
   // Ranks by feature, the order among equals and pixels whose channels lie apart need the lists' order.
   if (factors || flags & EXACT || (of.apart && scopeRows === 1)) {
-    const winners = kWinners(engine, xIn, rest);
+    const winners = winnersOf(engine, asked, undefined);
     try {
       return winners.toDense({ out });
     } finally {

@@ -134,7 +134,7 @@ export function createNetwork(engine: Engine, file: Uint8Array): Network {
   // Winners may be negative: they take the place of ReLU. Pooled first, a pixel is as sparse as k says when it is read.
   const winners = (name: string, x: Tensor, k: number, out: SparseTensor) =>
     between(name, () => void engine.kWinners(x, { k, out }));
-  // At a tenth active a convolution of 5 x 5 over all inputs is still the faster one, so the first winners stay among zeros.
+  // At a tenth active the engine walks all of conv2's inputs anyway, so the first winners stay among zeros.
   const among = (name: string, x: Tensor, k: number) =>
     between(name, () => void engine.kWinners(x, { k, output: "dense", out: x }));
   const active1 = {
