@@ -675,6 +675,12 @@ test("conv2d: images so large that rows of outputs are cut into passes", async (
   }
 });
 
+test("conv2d: every format on images beyond L2, whose passes write a block of rows or two", async () => {
+  const rnd = random(seed + 27);
+  const conv = { c: 9, h: 80, w: 84, m: 31, k: 1 };
+  await checkFormats((format) => [convIn(format, conv, "nchw", 0.4, rnd)]);
+});
+
 test("conv2d: empty batches, no channels, no outputs", async () => {
   await checkConvs([
     { n: 0, c: 3, h: 5, m: 4, k: 3, padding: 1 },

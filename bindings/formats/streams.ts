@@ -15,7 +15,7 @@ export interface InputMap {
   groupStride: number;
   /** At most so many channels in one pass, so that what a pass reads of x stays in L1. */
   channelsPerBlock: number;
-  /** At most so many rows in one pass, a multiple of 8, so that what a pass writes of y lies together. */
+  /** At most so many rows in one pass, but at least a block, so that what a pass writes of y lies together. Of sparse weights. */
   rowsPerPass: number;
 }
 

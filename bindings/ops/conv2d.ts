@@ -107,6 +107,16 @@ const L1_SHARE = 20 * 1024;
 /** Padded planes that a depthwise kernel finds in L2: all at once were up to 1.06 times slower, 16 KiB the same (Zen 4). */
 const L2_SHARE = 64 * 1024;
 
+/**
+ * Rows of x's and y's planes that a pass of a sparse kernel walks side by side when they come from beyond L2: the prefetcher follows no
+ * more. With 8 rows and more in a pass, 1x1 at 80 to 95% zeros from cold caches: 112², 32→64 1.0 to 1.15 times as fast, 56², 64→128
+ * 0.98 to 1.07, 128→128 1.03 to 1.17, 96→24 1.05 to 1.31, 144→24 1.05 to 1.26, 40², 128→64 1.03 to 1.12. Of planes of at most a page,
+ * 28², 0.9 to 1.1; from L2, 32→32 at 56², 0.95 to 1.0; 3x3, whose planes were just copied, 0.8 to 1.0 (Zen 4, Node 24, 2026-11-21).
+ */
+const WALKED_AT_ONCE = 16;
+const PAGE = 4096;
+const L2 = 1024 * 1024;
+
 function planConv(
   engine: Engine,
   w: PackedWeight,
@@ -300,11 +310,16 @@ function makePlan(
   const channels = depthwise && phases.length ? Math.min(image.c, few) : image.c;
   ({ phases, plane, taps } = planes.lay(pitch, channels));
   const columns = runs > 1 ? ow : oh && ow ? (oh - 1) * pitch + ow : 0;
+  const sparse = best.cuts.length > 0 && best.cuts[0].kernel.format !== "dense";
   // What a sparse kernel reads of x between two passes is less than all, so that it may walk more.
-  const share = best.cuts[0]?.kernel.format === "dense" ? X_SHARE : 2 * X_SHARE;
-  const columnsAtOnce = share / (image.c * 4);
+  const columnsAtOnce = ((sparse ? 2 : 1) * X_SHARE) / (image.c * 4);
   const rows = Y_SHARE / (4 * Math.min(columns * runs, columnsAtOnce));
-  const rowsPerPass = Math.max(8, Math.floor(rows / 8) * 8);
+  let rowsPerPass = Math.max(8, Math.floor(rows / 8) * 8);
+  const inPlace = kh * kw === 1 && !phases.length;
+  if (sparse && inPlace && columns * 4 > PAGE && (image.c + features) * columns * 4 > L2) {
+    const blockRows = Math.max(1, Math.floor((WALKED_AT_ONCE * features) / w.places));
+    rowsPerPass = Math.min(rowsPerPass, Math.max(2, blockRows * best.cuts[0].kernel.block[0]));
+  }
   // A single channel's kernel rows take the channels' place: the dense loop then has kh turns of kw, not kh · kw of one.
   const rowwise = perGroup === 1 && kh > 1 && win.sh === 1 && !depthwise;
   const map: InputMap = {
@@ -317,8 +332,7 @@ function makePlan(
   };
   // Where rows of x start anywhere, a panel saves the loads that cross a cache line: 7², 1024→1024 and 160→960 at 80 to 95% zeros
   // 1.07 to 1.16 times as fast; 14² and 28², whose rows start on a vector, 0.93 to 1.0, 56² 0.7 to 1.05 (Zen 4, 2026-11-21).
-  const scattered = kh * kw === 1 && !phases.length && groups === 1 && (image.h * image.w) % 4 !== 0;
-  const panels = scattered && best.cuts.length > 0 && best.cuts[0].kernel.format !== "dense";
+  const panels = sparse && inPlace && groups === 1 && (image.h * image.w) % 4 !== 0;
   const strips: Strips[] = [];
   for (let r = 0; r < runs && !depthwise; r++) {
     let column = 0;
