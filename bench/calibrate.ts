@@ -21,7 +21,7 @@ import {
 import { createEngine } from "../bindings/index.js";
 import { KERNELS, type Kernel, PANEL } from "../bindings/kernels.js";
 import { Memory } from "../bindings/memory.js";
-import { PANEL_MAP, PITCH } from "../bindings/ops/linear.js";
+import { PANEL_MAP } from "../bindings/ops/linear.js";
 import { random } from "../test/oracle.js";
 import { machine } from "./machine.js";
 import { interleave } from "./rounds.js";
@@ -76,7 +76,7 @@ function points(kernel: Kernel): Point[] {
   // As many strips as a panel has: tiles are rated for much work, where it matters.
   const strips = kernel.op === "spmm" ? Math.floor(PANEL / kernel.tile) : 1;
   const spmm = (low: Lowered) => () => {
-    for (const p of low.passes) call(p.plan, strips, x, y, PITCH, 0, p.first ? 0 : 1, 0, 0);
+    for (const p of low.passes) call(p.plan, strips, x, y, PANEL_MAP.channelStride, 0, p.first ? 0 : 1, 0, 0);
   };
   const spmv = (low: Lowered) => () => {
     for (const p of low.passes) call(p.plan, x, y, 0, 0, 0, 0);

@@ -1,7 +1,7 @@
 // Sparse matrix times many columns: kernels alone on packed panels, and whole calls of `linear` on a few rows and on many.
 import { createEngine, type Engine } from "../../bindings/index.js";
 import { KERNELS } from "../../bindings/kernels.js";
-import { columnsAtOnce, PANEL_MAP, PITCH } from "../../bindings/ops/linear.js";
+import { columnsAtOnce, panelMapFor } from "../../bindings/ops/linear.js";
 import { runStrips } from "../../bindings/ops/product.js";
 import { random, values } from "../../test/oracle.js";
 import type { Bench, Group } from "../groups.js";
@@ -9,7 +9,7 @@ import { LINEARS } from "../shapes.js";
 import { BLOCK_2, BLOCK_4, lineOf, linesOf, packerOf, type WeightLine, workOf, ZEROS } from "../weights.js";
 
 const BATCHES = [4, 8, 64];
-const PANELS = 2;
+const COLUMNS = 64;
 
 export async function spmm(bench: Bench): Promise<void> {
   for (const build of bench.builds) {
@@ -29,7 +29,7 @@ const TILES = KERNELS.filter(({ op, tile, block: [r] }) => op === "spmm" && tile
 }));
 const DENSE = KERNELS.filter(({ op, format }) => op === "spmm" && format === "dense")[0];
 
-/** Two panels of 32 columns, or as many of them as a kernel's strips fill, walked as `linear` walks them. */
+/** Panels as wide as a kernel's tile, as many as COLUMNS have room for, walked as `linear` walks them. */
 function panels(engine: Engine, shape: (typeof LINEARS)[number]): Group<WeightLine & { kernel: typeof DENSE }> {
   const [m, k] = [shape.out, shape.in];
   const dense = { ...lineOf("dense", 0, "panels", DENSE.name), kernel: DENSE };
@@ -37,24 +37,30 @@ function panels(engine: Engine, shape: (typeof LINEARS)[number]): Group<WeightLi
     ZEROS.map((zeros) => ({ ...lineOf(as, zeros, "panels", kernel.name), kernel, dense: dense.name })),
   );
   return {
-    title: `${shape.title}, kernels on ${PANELS} panels`,
+    title: `${shape.title}, kernels on panels`,
     lines: [dense, ...sparse],
     setUp(own) {
       const pack = packerOf(engine, [m, k], own);
-      const floats = (PANELS * PITCH) / 4;
-      const x = own(engine.tensor(values(k * floats, 0, random(1)), [k * floats]));
-      const y = own(engine.tensor(new Float32Array(m * floats), [m * floats]));
+      const x = own(engine.tensor(values(k * COLUMNS, 0, random(1)), [k * COLUMNS]));
+      const y = own(engine.tensor(new Float32Array(m * COLUMNS), [m * COLUMNS]));
       const ending = { bias: 0, accumulate: false, fused: { clamp: false, lo: 0, hi: 0 } };
       return (line) => {
         const { kernel } = line;
         const w = pack(line);
-        const lowered = w.streams(kernel, `${kernel.stream} panel`, PANEL_MAP);
-        const strips = Math.floor(32 / kernel.tile);
-        const runs = Array.from({ length: PANELS }, (_, i) => ({ kernel, strips, x: i * k * PITCH, y: i * m * PITCH }));
-        const columns = PANELS * strips * kernel.tile;
+        const map = panelMapFor(kernel.tile);
+        const pitch = map.channelStride;
+        const lowered = w.streams(kernel, `${kernel.stream} panel ${pitch}`, map);
+        const panels = Math.floor((COLUMNS * 4) / pitch);
+        const runs = Array.from({ length: panels }, (_, i) => ({
+          kernel,
+          strips: 1,
+          x: i * k * pitch,
+          y: i * m * pitch,
+        }));
+        const columns = panels * kernel.tile;
         const group = columnsAtOnce(lowered, m, k);
         return {
-          run: () => runStrips(engine, lowered, runs, x.ptr, y.ptr, PITCH, group, ending),
+          run: () => runStrips(engine, lowered, runs, x.ptr, y.ptr, pitch, group, ending),
           ...workOf(w, columns, { size: k * columns }, { size: m * columns }),
         };
       };

@@ -6,7 +6,7 @@ import type { InputMap } from "../formats/streams.js";
 import { type Kernel, PANEL } from "../kernels.js";
 import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
-import { GROUP, macsOf, PANEL_MAP, PITCH, type ProductPlan } from "./linear.js";
+import { GROUP, macsOf, PANEL_MAP, type ProductPlan, panelMapFor } from "./linear.js";
 import {
   ACCUMULATE,
   BIAS,
@@ -333,13 +333,14 @@ function makePlan(
   // Where rows of x start anywhere, a panel saves the loads that cross a cache line: 7², 1024→1024 and 160→960 at 80 to 95% zeros
   // 1.07 to 1.16 times as fast; 14² and 28², whose rows start on a vector, 0.93 to 1.0, 56² 0.7 to 1.05 (Zen 4, 2026-11-21).
   const panels = sparse && inPlace && groups === 1 && (image.h * image.w) % 4 !== 0;
+  const panelMap = panelMapFor(Math.max(...best.cuts.map(({ kernel }) => kernel.tile)));
   const strips: Strips[] = [];
   for (let r = 0; r < runs && !depthwise; r++) {
     let column = 0;
     for (const { kernel, strips: n } of best.cuts) {
-      const most = panels ? Math.floor(PANEL / kernel.tile) : n;
+      const most = panels ? Math.floor(panelMap.channelStride / 4 / kernel.tile) : n;
       for (let s = 0; s < n; s += most) {
-        const x = panels ? strips.length * image.c * PITCH : (r * pitch + column) * 4;
+        const x = panels ? strips.length * image.c * panelMap.channelStride : (r * pitch + column) * 4;
         const many = Math.min(most, n - s);
         strips.push({ kernel, strips: many, x, y: (r * ow + column) * 4 });
         column += many * kernel.tile;
@@ -360,9 +361,9 @@ function makePlan(
     columns,
     runs,
     columnsAtOnce,
-    map: panels ? { ...PANEL_MAP, rowsPerPass } : map,
+    map: panels ? { ...panelMap, rowsPerPass } : map,
     key: panels
-      ? `${best.cuts[0].kernel.stream} panel, ${rowsPerPass} rows`
+      ? `${best.cuts[0].kernel.stream} panel ${panelMap.channelStride}, ${rowsPerPass} rows`
       : `${best.cuts[0]?.kernel.stream} ${rowsPerPass} ${plane} ${map.channelStride}/${groups}/${taps.join()}`,
     phases,
     channels,
@@ -466,7 +467,8 @@ export function convolve(
   const direct = !nhwc && (depthwise || runs > 1 || (pitch === ow && outputs % 4 === 0));
   const flat = depthwise ? outputs * 4 : Math.ceil(columns / 4) * 16;
   const padded = edges ? 0 : phases.length * channels * plane;
-  const group = Math.max(1, Math.min(plan.strips.length, Math.floor(GROUP / (image.c * PITCH))));
+  const { channelStride } = map;
+  const group = Math.max(1, Math.min(plan.strips.length, Math.floor(GROUP / (image.c * channelStride))));
   const scratch = [
     placeBytes(x),
     placeBytes(f.bias),
@@ -474,7 +476,7 @@ export function convolve(
     nhwc ? image.c * pixels * 4 : 0,
     padded ? padded + pitch * 4 + 12 : 0,
     direct ? 0 : features * flat,
-    panels ? group * image.c * PITCH : 0,
+    panels ? group * image.c * channelStride : 0,
     edges ? edges.length * 4 : 0,
   ];
   if (n === 0 || outputs === 0 || features === 0) return engine.produce(shape, f.out, [], () => {});
@@ -533,7 +535,7 @@ export function convolve(
           const now = plan.strips.slice(p, p + group);
           now.forEach(({ kernel, strips, y }, j) => {
             const n = Math.min(strips * kernel.tile, columns - y / 4);
-            copy(image.c, 1, n, source + y, pixels * 4, 0, panelsAt + j * image.c * PITCH, PITCH, 0);
+            copy(image.c, 1, n, source + y, pixels * 4, 0, panelsAt + j * image.c * channelStride, channelStride, 0);
           });
           runStrips(engine, lowered, now, panelsAt - now[0].x, to, stride, plan.columnsAtOnce, ending);
         }

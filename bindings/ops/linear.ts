@@ -47,10 +47,11 @@ export const GROUP = 512 * 1024;
 const SUMS_SHARE = 256 * 1024;
 
 /**
- * The input maps of panels x[K][columns] and y[M][columns], whatever tiles read them. Few rows lie close together, so that L1 holds
- * more of their inputs and passes are fewer; the narrower a tile is, the more of the weights goes through L1 beside it. Against rows
- * 128 bytes apart for all, csr at 80 and 90% zeros: 4 rows 1.08 to 1.21 times as fast, 8 1.03 to 1.15, 16 1.02 to 1.06, 4x1 1.01
- * to 1.13; with 24 KiB of inputs for all 0.79 to 1.22 (Zen 4, L1 32 KiB, Node 24, 2026-11-21).
+ * The input maps of panels x[K][columns] and y[M][columns]. A panel is as wide as the tile that reads it: rows lie close together then,
+ * so that L1 holds more of their inputs and passes are fewer; the narrower a tile is, the more of the weights goes through L1 beside
+ * it. Against panels of 32 columns for all tiles: 64 rows in 4x1 1.01 to 1.14 times as fast, in 2x1 1.02 to 1.12; csr at 80 and 90% zeros
+ * 4 rows 1.08 to 1.21, 8 1.03 to 1.15, 16 1.02 to 1.06; with 24 KiB of inputs for all 0.79 to 1.22, 4x1 with 128 to 448 inputs the
+ * same (Zen 4, L1 32 KiB, Node 20 and 24, 2026-11-21).
  */
 const PANEL_MAPS = (
   [
@@ -70,13 +71,12 @@ const PANEL_MAPS = (
   }),
 );
 
-/** The map of a panel for as many rows. */
-export const panelMapFor = (rows: number): InputMap =>
-  PANEL_MAPS.find(({ channelStride }) => rows * 4 <= channelStride) ?? (PANEL_MAPS.at(-1) as InputMap);
+/** The map of the narrowest panel that so many columns fit, or of the widest. */
+export const panelMapFor = (columns: number): InputMap =>
+  PANEL_MAPS.find(({ channelStride }) => columns * 4 <= channelStride) ?? (PANEL_MAPS.at(-1) as InputMap);
 
-/** The map of full panels, and bytes of one of their rows. */
+/** The map of the widest panels. */
 export const PANEL_MAP = panelMapFor(PANEL);
-export const PITCH = PANEL_MAP.channelStride;
 
 /** From so many rows on, multiplying them one by one is never the best: each walks all weights again. */
 const FEW = 16;
@@ -99,10 +99,10 @@ export function planLinear(
   // A number where nothing is forced: a string to put together would take longer than a small product.
   const key = force === undefined ? 2 * rows + (transposed ? 1 : 0) : `${transposed} ${rows} ${forcedKey(force)}`;
   const { ways, panels, map, macs } = w.plans.get(key, () => {
-    const map = panelMapFor(rows);
-    const ways = waysOf(engine, w, m, k, rows, map, force, transposed);
-    const [best] = ways;
-    const panels = best && best.cuts[0].kernel.op === "spmm" ? cutPanels(best.cuts, map.channelStride, k, m) : [];
+    const ways = waysOf(engine, w, m, k, rows, panelMapFor(rows), force, transposed);
+    const cuts = ways[0]?.cuts[0].kernel.op === "spmm" ? ways[0].cuts : [];
+    const map = panelMapFor(Math.min(rows, Math.max(...cuts.map(({ kernel }) => kernel.tile))));
+    const panels = cutPanels(cuts, map.channelStride, k, m);
     return { ways, panels, map, macs: macsOf(w, ways) * rows };
   }) as RowsPlan;
   return { shape, rows, ways, panels, map, macs, denseMacs: m * k * rows };
