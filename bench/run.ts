@@ -6,9 +6,9 @@
 // --revectorize all rows are measured in another process first, whose V8 fuses neighbouring 128-bit operations to 256 bits (a flag
 // today): "256 bit" is the time without over the time with it, of two processes that is.
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { builds } from "../test/oracle.js";
 import { Bench } from "./groups.js";
@@ -57,4 +57,7 @@ for (const [name, suite] of Object.entries(SUITES)) {
 }
 if (bench.rows.length === 0) console.log(`no row has all of: ${positionals.join(" ")}`);
 const results: Results = { machine, rounds, rows: bench.rows };
-if (flags.json) writeFileSync(flags.json, JSON.stringify(results, null, 1));
+if (flags.json) {
+  mkdirSync(dirname(flags.json), { recursive: true });
+  writeFileSync(flags.json, JSON.stringify(results, null, 1));
+}

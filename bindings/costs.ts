@@ -69,7 +69,7 @@ export interface Work {
   k: number;
   /** Numbers that W stores. */
   places: number;
-  /** Input channels, and how many of them a pass may take. */
+  /** Input channels, and how many of them a pass of a sparse kernel may take: about, as panels of narrow tiles hold more. */
   channels: number;
   channelsPerBlock: number;
 }

@@ -4,7 +4,7 @@ import { type BuildCosts, type Costs, costsOf } from "./costs.js";
 import { describeCuts } from "./dispatch.js";
 import { type Format, formatName, type Matrix } from "./formats/format.js";
 import type { Lowered } from "./formats/streams.js";
-import { type IndexArray, matrixFromBsr, matrixFromCsr, matrixFromNm, type NmArrays } from "./io/arrays.js";
+import { type IndexArray, matrixFromBsr, matrixFromCsr, matrixFromNm, type NmLayout } from "./io/arrays.js";
 import { type PackedFile, readPacked } from "./io/packed.js";
 import type { SafetensorsFile } from "./io/safetensors.js";
 import { Memory } from "./memory.js";
@@ -49,9 +49,12 @@ import { givenWeight, type PackedWeight, type PackOptions, packWeight } from "./
 export interface EngineOptions {
   /** Which build to run; default `"auto"`: relaxed where the host has it. Only simd128 gives the same bits on every host. */
   simd?: "auto" | Build;
-  /** The build's module, for hosts that must bring their own (Workers, strict bundlers): `skipzeros/simd128.wasm`. */
+  /**
+   * The build's module, for hosts that must bring their own (Workers, strict bundlers): `skipzeros/relaxed.wasm`, or
+   * `skipzeros/simd128.wasm` for one without relaxed SIMD.
+   */
   wasm?: WasmSource | Promise<WasmSource>;
-  /** Most bytes of WebAssembly memory the engine may reserve, at least 65536. */
+  /** Most bytes of WebAssembly memory the engine may reserve, at least 65536; rounded down to whole pages of 64 KiB. */
   maxMemory?: number;
   /** Another machine's constants for the choice of kernels: what `npm run calibrate` writes. */
   costs?: Costs;
@@ -62,6 +65,7 @@ export interface EngineStats {
   bytesReserved: number;
   /** Bytes of it that living tensors and weights occupy. */
   bytesInUse: number;
+  /** Living tensors, sparse ones included, and living weights. */
   tensors: number;
   weights: number;
 }
@@ -77,7 +81,10 @@ export interface Explanation {
   /** Multiply-adds that run, and that a dense kernel would run. */
   macs: number;
   denseMacs: number;
-  /** Every way to run it in this format, the one that would run first, with predicted milliseconds (of one image, for conv2d). */
+  /**
+   * Every way to run it, the one that would run first; dense kernels are among them if the format was left to the engine. Predicted
+   * milliseconds of the call, but of one image for `conv2d` of a dense x.
+   */
   alternatives: { kernel: string; ms: number }[];
 }
 
@@ -233,12 +240,13 @@ export class Engine {
    * @param indices for each value its position in its group, 0..m − 1, each once and in any order; or PyTorch's metadata,
    *   int16 words of four groups or int32 words of eight
    * @param shape as in {@link fromCsr}
+   * @param format n values (1..m) in each m inputs (2..1024), and how `indices` are written
    * @throws as {@link fromCsr}
    * @example
    * const w = engine.fromNm(new Float32Array([1, 2, 3, 4]), [0, 3, 1, 2], [1, 8], { n: 2, m: 4 });
    * w.toDense(); // 1, 0, 0, 2, 0, 3, 4, 0
    */
-  fromNm(values: Float32Array, indices: IndexArray, shape: readonly number[], format: NmArrays): PackedWeight {
+  fromNm(values: Float32Array, indices: IndexArray, shape: readonly number[], format: NmLayout): PackedWeight {
     return this.#given(() => matrixFromNm(values, indices, shape, format), shape);
   }
 
@@ -556,7 +564,8 @@ if (Symbol.dispose) Object.defineProperty(Engine.prototype, Symbol.dispose, { va
 /**
  * Loads the kernels. One engine an app: tensors and weights of one engine do not mix with those of another.
  *
- * @throws RangeError `ERR_UNSUPPORTED` on a host without WebAssembly SIMD, `ERR_VALUE`, `ERR_MEMORY`; TypeError `ERR_TYPE`
+ * @throws RangeError `ERR_UNSUPPORTED` on a host without the SIMD that was asked for, `ERR_FORMAT` when `wasm` is no build of this
+ *   version, `ERR_VALUE`; TypeError `ERR_TYPE`
  * @example
  * const engine = await createEngine({ maxMemory: 64 * 1024 * 1024 });
  */

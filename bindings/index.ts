@@ -7,7 +7,7 @@ export { createEngine, type Engine, type EngineOptions, type EngineStats, type E
 export type { Format } from "./formats/format.js";
 export type * from "./inspect.js";
 export { inspect } from "./inspect.js";
-export type { CsrArrays, IndexArray, NmArrays } from "./io/arrays.js";
+export type { CsrArrays, IndexArray, NmLayout } from "./io/arrays.js";
 export { type PackedFile, type Serializable, serialize } from "./io/packed.js";
 export * from "./io/safetensors.js";
 export type { Conv2dOptions } from "./ops/conv2d.js";

@@ -13,7 +13,10 @@ import type { PackedWeight } from "./weight.js";
 
 /** Options of {@link inspect}. */
 export interface InspectOptions {
-  /** Also time every matrix, dense and packed. Takes some tens of milliseconds a matrix, and blocks. Default false. */
+  /**
+   * Also time every matrix, dense and packed. Takes some tens of milliseconds for a matrix, a third of a second for the first of
+   * each operation and format, and blocks. Default false.
+   */
   measure?: boolean;
 }
 
@@ -85,7 +88,7 @@ const ROUNDS = 9;
  * @param engine - whose decision `format` and `reason` are, and which is timed
  * @param source - what `readSafetensors` returned, a file's bytes, or pairs of a name and a tensor
  * @param choices - whether to measure as well
- * @returns a row a matrix, in the order of the source
+ * @returns a row for each matrix: packed weights first, then other tensors, both in the order of the source
  * @throws TypeError `ERR_TYPE` for a wrong argument, or data that is not in the array of its dtype
  * @throws RangeError `ERR_FORMAT` for bytes that are no safetensors file, `ERR_MEMORY` if a matrix does not fit the
  *   engine, `ERR_UNSUPPORTED` if it should measure and the host's clock stands still

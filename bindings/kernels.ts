@@ -124,5 +124,5 @@ export const KERNELS: readonly Kernel[] = [
   plain("pool", "f32_global_avg_pixels"),
 ];
 
-/** Widest strip of any kernel: the pitch of a panel, in floats, whatever tile reads it. */
+/** Floats of the widest strip of any kernel, and so of a row of the widest panel. */
 export const PANEL = 32;

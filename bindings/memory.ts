@@ -1,7 +1,7 @@
 import { fail } from "./assert.js";
 
 const PAGE = 65536;
-/** A cache line: rows of a panel start on one, and no vector of theirs crosses two. */
+/** A cache line, of which no vector of a panel crosses two. */
 const ALIGN = 64;
 /** Where kernels for one vector keep it while they run: `Vector.At` in assembly/vector.ts. */
 export const VECTOR_BYTES = 16384;

@@ -62,7 +62,7 @@ export interface WeightExplanation {
   /** Bytes as float32 without any packing, and as packed. */
   denseBytes: number;
   packedBytes: number;
-  /** Each format that was considered, with its predicted time against dense (1 is as fast, 2 is twice as fast). */
+  /** Each format that was considered, with its predicted speed over dense (2 is twice as fast) for one row of x and for 64. */
   alternatives: { format: Format; oneRow: number; manyRows: number }[];
 }
 

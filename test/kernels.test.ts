@@ -904,6 +904,32 @@ const passes = (family: Family): Testers => ({
   },
 });
 
+/** More inputs than a dense pass takes are cut, by channels. */
+const densePasses: Testers = {
+  "passes that add up"(bed, kernel) {
+    for (const flags of FLAGS) {
+      for (const [channels, taps, groups] of [
+        [1000, [0], 1],
+        [340, [0, 5, 2], 1],
+        [3, range(400), 1],
+        [520, [7, 0], 2],
+      ] as const) {
+        const m = groups * bed.pick([1, 4, 5, 7]);
+        const sizes = { m, channels, taps: [...taps], groups, strips: bed.pick([1, 2]) };
+        const p = matrix(bed, kernel, DENSE, sizes);
+        const weights = { rows: p.m, cols: p.k, data: p.w };
+        const plan = () => {
+          const lowered = lowerDense(bed.memory, weights, p.map, bed.kernels.dense_gemm_rows());
+          assert.ok(lowered.passes.length > 2 * groups, "too few passes to tell first, middle and last");
+          return runPasses(bed, kernel, p, lowered.passes);
+        };
+        const label = JSON.stringify({ ...sizes, taps: taps.length });
+        checkProduct(bed, p, { label, flags, view: bed.pick(VIEWS), slack: {}, plan });
+      }
+    }
+  },
+};
+
 /** More columns than the kernels' place holds are cut into passes. */
 const vectorPasses = (family: Family): Testers => ({
   "more columns than one pass brings"(bed, kernel) {
@@ -2451,7 +2477,7 @@ const FAMILIES: Record<string, Family> = {
 const TESTERS: Record<string, Testers> = {
   "spmm/csr": { ...products(BLOCKS), ...convolutions(BLOCKS), ...passes(BLOCKS) },
   "spmm/block": { ...products(BLOCKS), ...convolutions(BLOCKS), ...passes(BLOCKS) },
-  "spmm/dense": { ...products(DENSE), ...convolutions(DENSE) },
+  "spmm/dense": { ...products(DENSE), ...convolutions(DENSE), ...densePasses },
   "spmv/csr": { ...products(CSR_VECTOR), ...vectorPasses(CSR_VECTOR) },
   "spmv/block": { ...products(BLOCK_VECTOR), ...vectorPasses(BLOCK_VECTOR) },
   "spmv/nm": Object.assign({}, ...LIMITED.map((limit) => titled(limit.join(":"), products(nmVector(limit))))),

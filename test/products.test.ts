@@ -677,8 +677,10 @@ test("conv2d: images so large that rows of outputs are cut into passes", async (
 
 test("conv2d: every format on images beyond L2, whose passes write a block of rows or two", async () => {
   const rnd = random(seed + 27);
-  const conv = { c: 9, h: 80, w: 84, m: 31, k: 1 };
-  await checkFormats((format) => [convIn(format, conv, "nchw", 0.4, rnd)]);
+  const even = { c: 9, h: 80, w: 84, m: 31, k: 1 };
+  // Planes that start anywhere.
+  const odd = { ...even, h: 83, w: 81 };
+  await checkFormats((format) => [even, odd].map((conv) => convIn(format, conv, "nchw", 0.4, rnd)));
 });
 
 test("conv2d: empty batches, no channels, no outputs", async () => {

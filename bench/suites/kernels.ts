@@ -107,7 +107,7 @@ export async function kernelCases(build: Build): Promise<KernelCase[]> {
     const pitch = panelMapFor(columns).channelStride;
     const call = vector
       ? () => passes.forEach((p) => run(p.plan, x + p.x, y, 0, 0, 0, 0))
-      : () => passes.forEach((p) => run(p.plan, 1, x, y, pitch, 0, p.first ? 0 : 1, 0, 0));
+      : () => passes.forEach((p) => run(p.plan, 1, x + p.x, y + p.row * pitch, pitch, 0, p.first ? 0 : 1, 0, 0));
     return {
       name: kernel.name,
       shape: `${M} × ${K} × ${columns}`,

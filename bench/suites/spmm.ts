@@ -29,7 +29,7 @@ const TILES = KERNELS.filter(({ op, tile, block: [r] }) => op === "spmm" && tile
 }));
 const DENSE = KERNELS.filter(({ op, format }) => op === "spmm" && format === "dense")[0];
 
-/** Panels as wide as a kernel's tile, as many as COLUMNS have room for, walked as `linear` walks them. */
+/** Panels as wide as a kernel's tile, as many as COLUMNS have room for, in the passes and groups of `linear`. */
 function panels(engine: Engine, shape: (typeof LINEARS)[number]): Group<WeightLine & { kernel: typeof DENSE }> {
   const [m, k] = [shape.out, shape.in];
   const dense = { ...lineOf("dense", 0, "panels", DENSE.name), kernel: DENSE };

@@ -24,14 +24,16 @@ const json = ["--json", "print one JSON object in place of the tables"] as const
 
 const program = new Command("skipzeros")
   .description(
-    "Pruned neural networks, fast on the CPU: look at a model's zeros, and what they are worth here; pack it.",
+    "Pruned neural networks, fast on the CPU: inspect and pack models, and measure what zeros are worth on this machine.",
   )
   .version(version)
   .exitOverride();
 
 program
   .command("inspect")
-  .description("List every weight matrix of a model: its zeros, the pattern in them, the format they allow, and why")
+  .description(
+    'List every weight matrix of a model: its zeros, the pattern in them, the format that "auto" takes, and why',
+  )
   .argument("<file>", "a safetensors file, packed or not")
   .option("--measure", "time every matrix on this machine, dense and packed")
   .option(...json)

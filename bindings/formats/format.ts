@@ -21,9 +21,12 @@ export type Format =
   | "csr"
   /** Blocks of rows × cols that are stored whole: rows 1, 2, 4 or 8 and cols 1, 2 or 4. */
   | { kind: "block"; rows: number; cols: number }
-  /** At most n nonzeros in each m consecutive inputs. */
+  /** At most n (1..m) nonzeros in each m (2..1024) consecutive inputs. */
   | { kind: "nm"; n: number; m: number }
-  /** Up to `overlay` sparse rows, or blocks of `blockRows` (1, 4 or 8; default 1) rows, with disjoint columns in one dense row. */
+  /**
+   * Up to `overlay` (1..65535) sparse rows, or blocks of `blockRows` (1, 4 or 8; default 1) rows, with disjoint columns in one
+   * dense row.
+   */
   | { kind: "complementary"; overlay: number; blockRows?: number };
 
 /** A packed weight on the JavaScript heap. */

@@ -13,9 +13,9 @@ export interface InputMap {
   channelStride: number;
   groups: number;
   groupStride: number;
-  /** At most so many channels in one pass, so that what a pass reads of x stays in L1. */
+  /** Of sparse weights: at most so many channels in one pass, so that what a pass reads of x stays in L1. */
   channelsPerBlock: number;
-  /** At most so many rows in one pass, but at least a block, so that what a pass writes of y lies together. Of sparse weights. */
+  /** Of sparse weights: at most so many rows in one pass, but a block at least, so that what a pass writes of y lies together. */
   rowsPerPass: number;
 }
 

@@ -35,7 +35,7 @@ export interface CsrArrays {
 }
 
 /** What `engine.fromNm` must know besides the arrays. */
-export interface NmArrays {
+export interface NmLayout {
   /** Values that each group stores, 1..m. */
   n: number;
   /** Consecutive inputs of a group, 2..1024. */
@@ -151,7 +151,7 @@ function sortRows({ indptr, indices, data, r, c }: BlockMatrix): void {
 export function matrixFromNm(values: unknown, indices: unknown, shape: unknown, format: unknown): Matrix {
   const { rows, cols } = matrixOf(shape);
   if (format === undefined) fail("ERR_TYPE", "format", "an object", format);
-  const { n, m, encoding } = options("format", format as NmArrays, ["n", "m", "encoding"]);
+  const { n, m, encoding } = options("format", format as NmLayout, ["n", "m", "encoding"]);
   checkNm(n, m);
   const written = oneOf("format.encoding", encoding, ["positions", "cutlass"] as const, "positions");
   checkIntegers("indices", indices);

@@ -6,7 +6,7 @@ import type { InputMap } from "../formats/streams.js";
 import { type Kernel, PANEL } from "../kernels.js";
 import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
-import { GROUP, macsOf, PANEL_MAP, type ProductPlan, panelMapFor } from "./linear.js";
+import { GROUP, macsOf, PANEL_MAP, type ProductPlan, panelMapOf, stripsPerPanel } from "./linear.js";
 import {
   ACCUMULATE,
   BIAS,
@@ -90,7 +90,7 @@ export interface ConvPlan {
   channels: number;
   /** Bytes of a plane of one phase. */
   plane: number;
-  /** Whether each strip of x is copied into a panel first, whose rows are whole cache lines. */
+  /** Whether each strip of x is copied into a panel first, of whose rows no vector crosses a cache line. */
   panels: boolean;
   /** The kernel of a depthwise convolution. */
   depthwise: Kernel | undefined;
@@ -108,12 +108,14 @@ const L1_SHARE = 20 * 1024;
 const L2_SHARE = 64 * 1024;
 
 /**
- * Rows of x's and y's planes that a pass of a sparse kernel walks side by side when they come from beyond L2: the prefetcher follows no
- * more. With 8 rows and more in a pass, 1x1 at 80 to 95% zeros from cold caches: 112², 32→64 1.0 to 1.15 times as fast, 56², 64→128
+ * Planes of x that a pass of a sparse kernel walks side by side where they come from beyond L2, beside those of y that it writes: the
+ * prefetcher follows few. A pass has a block of rows at least, and two rows; where one row walks more than twice as many, it has as many
+ * rows as ever. Against 8 rows and more, 1x1 at 80 to 95% zeros from cold caches: 112², 32→64 1.0 to 1.15 times as fast, 56², 64→128
  * 0.98 to 1.07, 128→128 1.03 to 1.17, 96→24 1.05 to 1.31, 144→24 1.05 to 1.26, 40², 128→64 1.03 to 1.12. Of planes of at most a page,
- * 28², 0.9 to 1.1; from L2, 32→32 at 56², 0.95 to 1.0; 3x3, whose planes were just copied, 0.8 to 1.0 (Zen 4, Node 24, 2026-11-21).
+ * 28², 0.9 to 1.1; from L2, 32→32 at 56², 0.95 to 1.0; with 64 planes a row and more 0.9; 3x3, whose planes were just copied, 0.8 to 1.0
+ * (Zen 4, Node 24, 2026-11-21).
  */
-const WALKED_AT_ONCE = 16;
+const SIDE_BY_SIDE = 16;
 const PAGE = 4096;
 const L2 = 1024 * 1024;
 
@@ -315,10 +317,16 @@ function makePlan(
   const columnsAtOnce = ((sparse ? 2 : 1) * X_SHARE) / (image.c * 4);
   const rows = Y_SHARE / (4 * Math.min(columns * runs, columnsAtOnce));
   let rowsPerPass = Math.max(8, Math.floor(rows / 8) * 8);
-  const inPlace = kh * kw === 1 && !phases.length;
-  if (sparse && inPlace && columns * 4 > PAGE && (image.c + features) * columns * 4 > L2) {
-    const blockRows = Math.max(1, Math.floor((WALKED_AT_ONCE * features) / w.places));
-    rowsPerPass = Math.min(rowsPerPass, Math.max(2, blockRows * best.cuts[0].kernel.block[0]));
+  const inPlace = sparse && kh * kw === 1 && !phases.length;
+  const long = columns * 4 > PAGE;
+  // Where rows of x start anywhere, a panel saves the loads that cross a cache line: 7², 1024→1024 and 160→960 at 80 to 95% zeros
+  // 1.07 to 1.16 times as fast; 14² and 28², whose rows start on a vector, 0.93 to 1.0; 33² 0.7 to 0.9, 57² 0.5 to 0.9, 75² 0.6 to 0.8
+  // (Zen 4, 2026-11-21).
+  const panels = inPlace && !long && groups === 1 && (image.h * image.w) % 4 !== 0;
+  const beside = w.places / features;
+  if (inPlace && long && (image.c + features) * columns * 4 > L2 && beside <= 2 * SIDE_BY_SIDE) {
+    const blocks = Math.max(1, Math.floor(SIDE_BY_SIDE / beside));
+    rowsPerPass = Math.min(rowsPerPass, Math.max(2, blocks * best.cuts[0].kernel.block[0]));
   }
   // A single channel's kernel rows take the channels' place: the dense loop then has kh turns of kw, not kh · kw of one.
   const rowwise = perGroup === 1 && kh > 1 && win.sh === 1 && !depthwise;
@@ -330,15 +338,12 @@ function makePlan(
     channelsPerBlock,
     rowsPerPass,
   };
-  // Where rows of x start anywhere, a panel saves the loads that cross a cache line: 7², 1024→1024 and 160→960 at 80 to 95% zeros
-  // 1.07 to 1.16 times as fast; 14² and 28², whose rows start on a vector, 0.93 to 1.0, 56² 0.7 to 1.05 (Zen 4, 2026-11-21).
-  const panels = sparse && inPlace && groups === 1 && (image.h * image.w) % 4 !== 0;
-  const panelMap = panelMapFor(Math.max(...best.cuts.map(({ kernel }) => kernel.tile)));
+  const panelMap = panelMapOf(best.cuts);
   const strips: Strips[] = [];
   for (let r = 0; r < runs && !depthwise; r++) {
     let column = 0;
     for (const { kernel, strips: n } of best.cuts) {
-      const most = panels ? Math.floor(panelMap.channelStride / 4 / kernel.tile) : n;
+      const most = panels ? stripsPerPanel(panelMap, kernel) : n;
       for (let s = 0; s < n; s += most) {
         const x = panels ? strips.length * image.c * panelMap.channelStride : (r * pitch + column) * 4;
         const many = Math.min(most, n - s);

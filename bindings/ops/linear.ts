@@ -3,7 +3,7 @@ import type { Work } from "../costs.js";
 import { type Candidate, candidates, forcedKernel, forcedKey, kernelsFor } from "../dispatch.js";
 import type { Engine } from "../engine.js";
 import type { InputMap, Lowered } from "../formats/streams.js";
-import { PANEL } from "../kernels.js";
+import { type Kernel, PANEL } from "../kernels.js";
 import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
 import {
@@ -43,8 +43,9 @@ interface RowsPlan {
 /** Bytes of panels, x and y, that are filled before any of them is multiplied: half of a small L2. */
 export const GROUP = 512 * 1024;
 
-/** Passes that one after another sum in y share L2 with their weights. */
+/** Passes that one after another sum in y share L2 with their weights; fewer columns than these would walk the weights too often. */
 const SUMS_SHARE = 256 * 1024;
+const SUMS_LEAST = 128;
 
 /**
  * The input maps of panels x[K][columns] and y[M][columns]. A panel is as wide as the tile that reads it: rows lie close together then,
@@ -75,6 +76,13 @@ const PANEL_MAPS = (
 export const panelMapFor = (columns: number): InputMap =>
   PANEL_MAPS.find(({ channelStride }) => columns * 4 <= channelStride) ?? (PANEL_MAPS.at(-1) as InputMap);
 
+/** The map of panels as wide as the widest tile. */
+export const panelMapOf = (cuts: Candidate["cuts"]): InputMap =>
+  panelMapFor(Math.max(...cuts.map(({ kernel }) => kernel.tile)));
+
+export const stripsPerPanel = ({ channelStride }: InputMap, { tile }: Kernel): number =>
+  Math.floor(channelStride / (tile * 4));
+
 /** The map of the widest panels. */
 export const PANEL_MAP = panelMapFor(PANEL);
 
@@ -101,8 +109,8 @@ export function planLinear(
   const { ways, panels, map, macs } = w.plans.get(key, () => {
     const ways = waysOf(engine, w, m, k, rows, panelMapFor(rows), force, transposed);
     const cuts = ways[0]?.cuts[0].kernel.op === "spmm" ? ways[0].cuts : [];
-    const map = panelMapFor(Math.min(rows, Math.max(...cuts.map(({ kernel }) => kernel.tile))));
-    const panels = cutPanels(cuts, map.channelStride, k, m);
+    const map = panelMapOf(cuts);
+    const panels = cutPanels(cuts, map, k, m);
     return { ways, panels, map, macs: macsOf(w, ways) * rows };
   }) as RowsPlan;
   return { shape, rows, ways, panels, map, macs, denseMacs: m * k * rows };
@@ -223,13 +231,14 @@ function inPanels(
 
 /** Columns of panels that take all passes before the next ones do. */
 export const columnsAtOnce = ({ passes }: Lowered, m: number, k: number): number =>
-  passes.length > 1 ? SUMS_SHARE / (Math.min(m, PANEL_MAP.rowsPerPass) * 4) : X_SHARE / (k * 4);
+  passes.length > 1 ? Math.max(SUMS_LEAST, SUMS_SHARE / (m * 4)) : X_SHARE / (k * 4);
 
 /** Strips side by side in panels, and each panel's place behind the one before. */
-function cutPanels(cuts: Candidate["cuts"], pitch: number, k: number, m: number): Strips[] {
+function cutPanels(cuts: Candidate["cuts"], map: InputMap, k: number, m: number): Strips[] {
+  const pitch = map.channelStride;
   const all: Strips[] = [];
   for (const { kernel, strips } of cuts) {
-    const perPanel = Math.floor(pitch / 4 / kernel.tile);
+    const perPanel = stripsPerPanel(map, kernel);
     for (let s = 0; s < strips; s += perPanel) {
       const i = all.length;
       all.push({ kernel, strips: Math.min(perPanel, strips - s), x: i * k * pitch, y: i * m * pitch });

@@ -3,7 +3,10 @@ import type { Engine } from "../engine.js";
 import { Tensor } from "../tensor.js";
 import { PackedWeight } from "../weight.js";
 
-/** An activation from outside: copied into the engine for the one call. `dims` is onnxruntime's spelling of `shape`. */
+/**
+ * An activation: a tensor of this engine, read where it lies, or arrays from outside, copied in for the one call. `dims` is
+ * onnxruntime's spelling of `shape`.
+ */
 export type TensorLike =
   | Tensor
   | { data: Float32Array; shape: readonly number[] }

@@ -11,7 +11,9 @@ export interface PoolOptions {
   stride?: Pair;
   /** Default none; less than the kernel on each side. */
   padding?: Padding;
+  /** Order of x's dimensions; default `"nchw"`. */
   layout?: ImageLayout;
+  /** A tensor of the result's shape to write to; not with a SparseTensor. */
   out?: Tensor;
 }
 
@@ -21,7 +23,9 @@ export interface AvgPoolOptions extends PoolOptions {
 }
 
 export interface GlobalPoolOptions {
+  /** Order of x's dimensions; default `"nchw"`. */
   layout?: ImageLayout;
+  /** A tensor of the result's shape to write to. */
   out?: Tensor;
 }
 

@@ -150,7 +150,7 @@ function sparseInput(engine: Engine, x: SparseTensor): void {
 
 /** Options of a product that may hand over lists. */
 export interface SparseOutput {
-  /** `"sparse"`: the result as a SparseTensor of what is not zero; with `activation: "relu"` its exact zeros go. Default `"dense"`. */
+  /** `"sparse"`: a SparseTensor of the elements that are not zero, as `activation: "relu"` leaves them, and no `out`. Default `"dense"`. */
   output?: "dense" | "sparse";
 }
 

@@ -29,7 +29,7 @@ export interface KWinnersOptions {
    */
   breakTies?: boolean;
   boost?: Boost;
-  /** Order of an image's dimensions. */
+  /** Order of an image's dimensions; default `"nchw"`. */
   layout?: ImageLayout;
   /** A result to use again: of the same shape. */
   out?: SparseTensor;
@@ -45,7 +45,9 @@ export interface KWinnersDenseOptions extends Omit<KWinnersOptions, "out"> {
 export interface ToSparseOptions {
   /** Elements with |x| ≤ threshold are dropped. Default 0: exact zeros, as ReLU leaves them. */
   threshold?: number;
+  /** Order of an image's dimensions; default `"nchw"`. */
   layout?: ImageLayout;
+  /** A result to use again: of the same shape. */
   out?: SparseTensor;
 }
 
@@ -120,7 +122,7 @@ const KEYS = ["k", "fraction", "scope", "relu", "breakTies", "boost", "layout", 
 const [RELU, EXACT, DENSE] = [1, 2, 4];
 
 /** Options of either result, which each checks its own `out` of. */
-type Asked = Omit<KWinnersOptions, "out"> & { out?: unknown };
+type EitherOptions = Omit<KWinnersOptions, "out"> & { out?: unknown };
 
 /** What a call asks for. */
 interface Contest {
@@ -134,7 +136,7 @@ interface Contest {
   out: unknown;
 }
 
-function contest(engine: Engine, xIn: unknown, o: Asked): Contest {
+function contest(engine: Engine, xIn: unknown, o: EitherOptions): Contest {
   const x = input(engine, "x", xIn);
   const { k: count, fraction, scope: wide, relu, breakTies, boost, layout, out } = options("options", o, KEYS);
   const of = rowsOf(x, layout);
@@ -176,13 +178,13 @@ function winnersOf(
 }
 
 /** The k largest of each scope. */
-export function kWinners(engine: Engine, xIn: unknown, o: Asked): SparseTensor {
+export function kWinners(engine: Engine, xIn: unknown, o: EitherOptions): SparseTensor {
   const asked = contest(engine, xIn, o);
   return winnersOf(engine, asked, checkSparseOut(engine, asked.out, asked.x, asked.of));
 }
 
 /** The k largest of each scope where they are, zeros elsewhere. */
-export function kWinnersDense(engine: Engine, xIn: unknown, o: Asked): Tensor {
+export function kWinnersDense(engine: Engine, xIn: unknown, o: EitherOptions): Tensor {
   const asked = contest(engine, xIn, o);
   const { x, of, scopeRows, k, factors, flags } = asked;
   const out = checkOut(engine, asked.out, x.shape, []);

@@ -35,7 +35,8 @@ export type CheckResult = { ok: true } | Violation;
  * Whether a matrix obeys a pattern, and if not, where first.
  *
  * A block counts as kept when it has a nonzero; −0 is a zero, NaN is not. Tiles are visited from left to right, then
- * from top to bottom; in each, first its blocks in the same order, then their number. A sparsity is one tile over all.
+ * from top to bottom; in each, first its blocks in the same order, then their number. A pattern with a sparsity is one
+ * tile over all.
  *
  * @param data - row-major weights
  * @param shape - `[out, in]` or `[out, in, kh, kw]`

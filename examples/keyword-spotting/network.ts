@@ -31,7 +31,7 @@ export interface Network {
   words: string[];
   scale: Scale;
   layers: Record<LayerName, Layer>;
-  /** Bytes of weights, their indices and biases in engine memory. */
+  /** Bytes of the packed weights and of the biases. */
   byteLength: number;
   /** Weights that are not zero. */
   nnz: number;
