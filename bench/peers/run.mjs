@@ -106,8 +106,9 @@ console.log(
   `${cpus()[0].model}, Node ${process.version}, skipzeros ${engine.simd}, one thread, ${ROUNDS} rounds; ms min (median)`,
 );
 let failed = false;
-for (const work of WORKS) {
-  if (!work.title.includes(filter)) continue;
+const chosen = WORKS.filter(({ title }) => title.includes(filter));
+if (chosen.length === 0) console.log(`no work's title has: ${filter}`);
+for (const work of chosen) {
   try {
     await report(work);
   } catch (error) {

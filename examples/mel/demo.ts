@@ -76,7 +76,7 @@ console.log(spectrogramText(image, columns, 20, colourBits));
 printRows([
   ["clip", `speech.wav, ${(samples.length / sampleRate).toFixed(2)} s at ${sampleRate} Hz, ${frames} frames`],
   ["filterbank", `${MELS} x ${BINS}, ${(100 * (1 - packed.density)).toFixed(1)}% zeros, ${packed.nnz} nonzeros`],
-  ["format", `${packed.format}, ${packed.explain().reason}`],
+  ["format", packed.explain().reason],
   ["weights", `${dense.byteLength} bytes dense, ${packed.byteLength} bytes packed`],
   ["plain JS", duration(times.plain)],
   ["dense", duration(times.dense)],
