@@ -564,8 +564,8 @@ if (Symbol.dispose) Object.defineProperty(Engine.prototype, Symbol.dispose, { va
 /**
  * Loads the kernels. One engine an app: tensors and weights of one engine do not mix with those of another.
  *
- * @throws RangeError `ERR_UNSUPPORTED` on a host without the SIMD that was asked for, `ERR_FORMAT` when `wasm` is no build of this
- *   version, `ERR_VALUE`; TypeError `ERR_TYPE`
+ * @throws RangeError `ERR_UNSUPPORTED` on a host without the SIMD that was asked for, `ERR_MEMORY` on one that refuses the first
+ *   1 MiB, `ERR_FORMAT` when `wasm` is no build of this version, `ERR_VALUE`; TypeError `ERR_TYPE`
  * @example
  * const engine = await createEngine({ maxMemory: 64 * 1024 * 1024 });
  */

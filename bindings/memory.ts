@@ -38,7 +38,16 @@ export class Memory {
     // 65,535 pages: the last byte's address plus an over-read still fits 32 bits.
     this.#max = Math.min(pages ?? 65535, 65535) * PAGE;
     const initial = Math.min(16, this.#max / PAGE);
-    this.wasm = new WebAssembly.Memory(pages === undefined ? { initial } : { initial, maximum: pages });
+    try {
+      this.wasm = new WebAssembly.Memory(pages === undefined ? { initial } : { initial, maximum: pages });
+    } catch {
+      fail(
+        "ERR_MEMORY",
+        "memory",
+        `a host with ${initial * PAGE} bytes of WebAssembly memory`,
+        "one that refuses them",
+      );
+    }
     this.#free = [{ ptr: FIRST, size: initial * PAGE - FIRST - GUARD }];
   }
 

@@ -521,6 +521,26 @@ test("maxMemory: never more than was asked for, and most of it is of use", async
   }
 });
 
+test("memory: a host that refuses the first bytes is ERR_MEMORY", () => {
+  const { Memory: Own } = WebAssembly;
+  WebAssembly.Memory = class {
+    constructor() {
+      throw new RangeError("could not allocate memory");
+    }
+  } as unknown as typeof Own;
+  try {
+    assert.throws(
+      () => new Memory(),
+      (e: RangeError & { code: string }) =>
+        e instanceof RangeError &&
+        e.code === "ERR_MEMORY" &&
+        /^"memory" expected a host with 1048576 bytes/.test(e.message),
+    );
+  } finally {
+    WebAssembly.Memory = Own;
+  }
+});
+
 test("maxMemory: what an operation worked in is there for tensors and weights afterwards", async () => {
   const afterwards: [name: string, call: (engine: Engine) => Tensor][] = [
     ["tensor", (engine) => engine.tensor(zeros(150000), [150000])],
