@@ -4,7 +4,6 @@
 // file for createEngine({ costs }). One build at a time, by default the one that an engine takes here.
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
-import { parseArgs } from "node:util";
 import { type Build, loadKernels } from "../bindings/builds.js";
 import type { BuildCosts } from "../bindings/costs.js";
 import { packBlock } from "../bindings/formats/block.js";
@@ -23,11 +22,14 @@ import { KERNELS, type Kernel, PANEL } from "../bindings/kernels.js";
 import { Memory } from "../bindings/memory.js";
 import { PANEL_MAP } from "../bindings/ops/linear.js";
 import { random } from "../test/oracle.js";
+import { args } from "./args.js";
 import { machine } from "./machine.js";
 import { interleave } from "./rounds.js";
 
 const SHIPPED = "bindings/costs.json";
-const { values: flags } = parseArgs({ options: { simd: { type: "string" }, out: { type: "string" } } });
+const { values: flags } = args("npm run calibrate -- [--simd BUILD] [--out FILE]", {
+  options: { simd: { type: "string" }, out: { type: "string" } },
+});
 const engine = await createEngine({ simd: (flags.simd ?? "auto") as "auto" | Build });
 const build = engine.simd;
 

@@ -4,17 +4,18 @@
 // beside it. DIR is out/bench if none is given; the README's pictures are in bench/pictures.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { args } from "./args.js";
 import { page } from "./page.js";
 import { pictures } from "./pictures.js";
 import type { Results } from "./rows.js";
 
-const { values: flags, positionals } = parseArgs({
+const usage = "npm run bench:report -- FILE.json [--out DIR]";
+const { values: flags, positionals } = args(usage, {
   allowPositionals: true,
   options: { out: { type: "string", default: "out/bench" } },
 });
 if (positionals.length !== 1) {
-  console.error("usage: npm run bench:report -- FILE.json [--out DIR]");
+  console.error(`usage: ${usage}`);
   process.exit(1);
 }
 const results: Results = JSON.parse(readFileSync(positionals[0], "utf8"));

@@ -9,15 +9,15 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { parseArgs } from "node:util";
 import { builds } from "../test/oracle.js";
+import { args } from "./args.js";
 import { Bench } from "./groups.js";
 import { machine } from "./machine.js";
 import { describe, keyOf, type Results } from "./rows.js";
 import { BY_NAME, SUITES } from "./suites.js";
 import { describeVerdict, verdicts } from "./targets.js";
 
-const { values: flags, positionals } = parseArgs({
+const { values: flags, positionals } = args("npm run bench -- [WORDS] [--json FILE] [--quick] [--revectorize]", {
   allowPositionals: true,
   options: { json: { type: "string" }, quick: { type: "boolean" }, revectorize: { type: "boolean" } },
 });
@@ -55,7 +55,10 @@ for (const [name, suite] of Object.entries(SUITES)) {
   console.log(`\n${name}: ${rows.length} rows in ${((performance.now() - start) / 1000).toFixed(0)} s`);
   for (const verdict of verdicts(rows)) console.log(describeVerdict(verdict));
 }
-if (bench.rows.length === 0) console.log(`no row has all of: ${positionals.join(" ")}`);
+if (bench.rows.length === 0) {
+  console.log(`no row has all of: ${positionals.join(" ")}`);
+  process.exitCode = 1;
+}
 const results: Results = { machine, rounds, rows: bench.rows };
 if (flags.json) {
   mkdirSync(dirname(flags.json), { recursive: true });

@@ -63,7 +63,8 @@ export async function loadKernels(build: Build, source: unknown, memory: WebAsse
       ? source.buffer.slice(source.byteOffset, source.byteOffset + source.byteLength)
       : (source ?? embedded(build));
   let kernels: Record<string, KernelFunction> | undefined;
-  let reason = "other exports";
+  let found = "other exports";
+  let reason = "";
   try {
     // The loader's asynchronous way asks for the class Response first, so bytes take its other one. Compiling stays
     // asynchronous, which a browser's main thread insists on.
@@ -76,10 +77,11 @@ export async function loadKernels(build: Build, source: unknown, memory: WebAsse
     // The loader wraps exports to convert strings and arrays, at 42 ns a call; the raw ones cost 7.
     kernels = instance.exports as unknown as Record<string, KernelFunction>;
   } catch (error) {
-    reason = String(error);
+    found = "none";
+    reason = `: ${String(error).slice(0, 200)}`;
   }
   if (!kernels || !KERNELS.every(({ name }) => name in kernels)) {
-    fail("ERR_FORMAT", "wasm", "a build of this version of skipzeros", reason);
+    fail("ERR_FORMAT", "wasm", "a build of this version of skipzeros", found, reason);
   }
   return kernels;
 }

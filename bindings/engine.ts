@@ -44,7 +44,7 @@ import {
 } from "./ops/winners.js";
 import { SparseTensor } from "./sparse-tensor.js";
 import { Tensor } from "./tensor.js";
-import { givenWeight, type PackedWeight, type PackOptions, packWeight } from "./weight.js";
+import { givenWeight, PackedWeight, type PackOptions, packWeight } from "./weight.js";
 
 export interface EngineOptions {
   /** Which build to run; default `"auto"`: relaxed where the host has it. Only simd128 gives the same bits on every host. */
@@ -433,7 +433,7 @@ export class Engine {
     return elementwise.relu(this, x, o);
   }
 
-  /** 1 / (1 + e⁻ˣ), to about two units in the last place. @throws as {@link linear} */
+  /** 1 / (1 + e⁻ˣ), to about two units in the last place; 0 below −88.7. @throws as {@link linear} */
   sigmoid(x: TensorLike, o?: ElementwiseOptions): Tensor {
     return elementwise.sigmoid(this, x, o);
   }
@@ -560,6 +560,11 @@ export class Engine {
 }
 
 if (Symbol.dispose) Object.defineProperty(Engine.prototype, Symbol.dispose, { value: Engine.prototype.dispose });
+
+// Minified classes have other names, which errors and console.log would show.
+for (const [name, value] of Object.entries({ Engine, Tensor, SparseTensor, PackedWeight })) {
+  Object.defineProperty(value, "name", { value: name });
+}
 
 /**
  * Loads the kernels. One engine an app: tensors and weights of one engine do not mix with those of another.

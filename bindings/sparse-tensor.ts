@@ -95,7 +95,7 @@ export class SparseTensor {
   }
 
   get disposed(): boolean {
-    return this.#disposed;
+    return this.#disposed || this.engine.disposed;
   }
 
   /**

@@ -48,7 +48,7 @@ export class Tensor {
   }
 
   get disposed(): boolean {
-    return this.#disposed;
+    return this.#disposed || this.engine.disposed;
   }
 
   /** A copy that no operation changes. */

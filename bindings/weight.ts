@@ -129,7 +129,7 @@ export class PackedWeight {
   }
 
   get disposed(): boolean {
-    return this.#disposed;
+    return this.#disposed || this.engine.disposed;
   }
 
   /** The values with their zeros, in the order they were packed from. From a sparse format −0 comes back as 0. */

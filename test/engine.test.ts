@@ -599,6 +599,7 @@ test("after engine.dispose every call is ERR_DISPOSED", async () => {
   engine.dispose();
   engine.dispose();
   assert.is(engine.disposed, true);
+  for (const thing of [x, w]) assert.ok(thing.disposed, `a ${thing.constructor.name} outlives its engine`);
   assert.equal(engine.stats(), { bytesReserved: 0, bytesInUse: 0, tensors: 0, weights: 0 });
   const calls: (() => unknown)[] = [
     () => engine.tensor(zeros(6), [6]),

@@ -121,6 +121,25 @@ test("the packed tarball works in an empty folder: ESM, CommonJS, the command", 
   });
 });
 
+test("errors of the minified bundle name its classes", async () => {
+  const { createEngine } = await import("skipzeros");
+  const engine = await createEngine();
+  const x = engine.tensor(new Float32Array(2), [1, 2]);
+  const w = engine.pack(new Float32Array(4), [2, 2]);
+  for (const [given, name] of [
+    [x, "a Tensor"],
+    [engine.toSparse(x), "a SparseTensor"],
+    [engine, "an Engine"],
+  ] as const) {
+    assert.throws(
+      () => engine.linear(x, given as never),
+      (e: Error) => e.message.endsWith(`got ${name}`),
+    );
+  }
+  assert.throws(() => engine.relu(w as never), /got a PackedWeight$/);
+  engine.dispose();
+});
+
 test("an engine starts with WebAssembly and nothing else that a host may lack", () => {
   const lacking = ["process", "Buffer", "DecompressionStream", "Response", "fetch", "atob", "TextDecoder"];
   const script = `

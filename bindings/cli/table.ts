@@ -24,12 +24,15 @@ export function table(columns: readonly Column[], rows: readonly string[][]): st
     .join("\n");
 }
 
-/** Breaks a text into lines of at most `width`: at a space or after punctuation if there is one, otherwise anywhere. */
+/**
+ * Breaks a text into lines of at most `width`: at a space or after punctuation, but not within a number, if there is one, otherwise
+ * anywhere.
+ */
 function fold(text: string, width: number): string {
   const lines: string[] = [];
   let rest = text;
   while (rest.length > width) {
-    const breaks = [...rest.slice(0, width + 1).matchAll(/ |[./,_](?=.)/g)].map((match) =>
+    const breaks = [...rest.slice(0, width + 1).matchAll(/ |[./,_](?=\D)|(?<!\d)[./,_](?=\d)/g)].map((match) =>
       match[0] === " " ? match.index : match.index + 1,
     );
     const at = breaks.filter((place) => place > width / 3 && place <= width).pop() ?? width;

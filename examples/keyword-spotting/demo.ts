@@ -133,7 +133,7 @@ printRow(
 console.log();
 console.log(`test set       ${count(tested)} clips by voices that no network was trained on`);
 console.log(
-  `ms a clip      features to word, the least of ${ROUNDS} rounds; the front end takes ${least["front end"].toFixed(3)} more`,
+  `ms a clip      features to word, the least of ${ROUNDS} ${ROUNDS === 1 ? "round" : "rounds"}; the front end takes ${least["front end"].toFixed(3)} more`,
 );
 console.log(`features       differ by at most ${difference.toExponential(1)} from those of the training`);
 console.log(

@@ -9,6 +9,8 @@ import { createEngine, readSafetensors, toFloat32 } from "skipzeros";
 import { spectrogramPng, spectrogramText } from "./draw.js";
 import { BINS, logMel, MELS, powerFrames, readSpeech, SAMPLE_RATE } from "./mel.js";
 
+if (process.argv.length > 2) fail("there are no options");
+
 const ROUNDS = 15;
 
 // 1. The input: the clip as the power spectra of its frames, and the filterbank as a saved model would bring it.
