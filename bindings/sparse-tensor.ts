@@ -62,7 +62,7 @@ export class SparseTensor {
 
   /** @internal Byte addresses; checks that the tensor still lives. */
   get lists(): Lists {
-    if (this.#disposed || this.engine.disposed) fail("ERR_DISPOSED", "tensor", "a tensor that lives", "a disposed one");
+    if (this.disposed) fail("ERR_DISPOSED", "tensor", "a tensor that lives", "a disposed one");
     return listsAt(this.#storage.ptr, this.rows, this.size);
   }
 

@@ -31,7 +31,7 @@ export class Tensor {
 
   /** @internal Byte address; checks that the tensor still lives. */
   get ptr(): number {
-    if (this.#disposed || this.engine.disposed) fail("ERR_DISPOSED", "tensor", "a tensor that lives", "a disposed one");
+    if (this.disposed) fail("ERR_DISPOSED", "tensor", "a tensor that lives", "a disposed one");
     return this.#storage.ptr;
   }
 

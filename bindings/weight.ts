@@ -208,7 +208,7 @@ export class PackedWeight {
 
   /** @internal */
   assertLive(name = "w"): void {
-    if (this.#disposed || this.engine.disposed) fail("ERR_DISPOSED", name, "a weight that lives", "a disposed one");
+    if (this.disposed) fail("ERR_DISPOSED", name, "a weight that lives", "a disposed one");
   }
 
   /** @internal What dispatch needs to know of a use: the other way round, or in groups of a convolution. */

@@ -18,6 +18,7 @@ import { fileURLToPath } from "node:url";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { type BenchRow, type BreakEven, breakEven, recommend } from "../bindings/cli/bench.js";
+import { table } from "../bindings/cli/table.js";
 import { createEngine } from "../bindings/index.js";
 import type { InspectRow, Measurement } from "../bindings/inspect.js";
 import type { SafetensorsInput } from "../bindings/io/safetensors.js";
@@ -367,6 +368,16 @@ test("pack --prune: the pattern of the library, only where names allow", async (
     sameBits(entry?.data as Float32Array, data, name);
   }
   engine.dispose();
+});
+
+test("tables break texts after punctuation, but not within a number", () => {
+  const lines = (text: string, width: number) =>
+    table([["text", width, "left"]], [[text]])
+      .trim()
+      .split(/\s*\n\s*/)
+      .slice(1);
+  assert.equal(lines("predicted at 7.3x", 15).filter(Boolean), ["predicted at", "7.3x"]);
+  assert.equal(lines("features.weight", 9).filter(Boolean), ["features.", "weight"]);
 });
 
 test("pack: a table of what was gained", () => {

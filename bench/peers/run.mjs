@@ -105,9 +105,9 @@ async function report(work) {
 console.log(
   `${cpus()[0].model}, Node ${process.version}, skipzeros ${engine.simd}, one thread, ${ROUNDS} rounds; ms min (median)`,
 );
-let failed = false;
 const chosen = WORKS.filter(({ title }) => title.includes(filter));
-if (chosen.length === 0) console.log(`no work's title has: ${filter}`);
+let failed = chosen.length === 0;
+if (failed) console.log(`no work's title has: ${filter}`);
 for (const work of chosen) {
   try {
     await report(work);

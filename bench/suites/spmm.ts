@@ -1,7 +1,7 @@
 // Sparse matrix times many columns: kernels alone on packed panels, and whole calls of `linear` on a few rows and on many.
 import { createEngine, type Engine } from "../../bindings/index.js";
 import { KERNELS } from "../../bindings/kernels.js";
-import { columnsAtOnce, panelMapFor } from "../../bindings/ops/linear.js";
+import { columnsAtOnce, cutPanels, panelMapFor, stripsPerPanel } from "../../bindings/ops/linear.js";
 import { runStrips } from "../../bindings/ops/product.js";
 import { random, values } from "../../test/oracle.js";
 import type { Bench, Group } from "../groups.js";
@@ -51,13 +51,8 @@ function panels(engine: Engine, shape: (typeof LINEARS)[number]): Group<WeightLi
         const pitch = map.channelStride;
         const lowered = w.streams(kernel, `${kernel.stream} panel ${pitch}`, map);
         const panels = Math.floor((COLUMNS * 4) / pitch);
-        const runs = Array.from({ length: panels }, (_, i) => ({
-          kernel,
-          strips: 1,
-          x: i * k * pitch,
-          y: i * m * pitch,
-        }));
-        const columns = panels * kernel.tile;
+        const runs = cutPanels([{ kernel, strips: panels * stripsPerPanel(map, kernel) }], map, k, m);
+        const columns = runs.reduce((n, { strips }) => n + strips * kernel.tile, 0);
         const group = columnsAtOnce(lowered, m, k);
         return {
           run: () => runStrips(engine, lowered, runs, x.ptr, y.ptr, pitch, group, ending),

@@ -112,7 +112,7 @@ const L2_SHARE = 64 * 1024;
  * prefetcher follows few. A pass has a block of rows at least, and two rows; where one row walks more than twice as many, it has as many
  * rows as ever. Against 8 rows and more, 1x1 at 80 to 95% zeros from cold caches: 112², 32→64 1.0 to 1.15 times as fast, 56², 64→128
  * 0.98 to 1.07, 128→128 1.03 to 1.17, 96→24 1.05 to 1.31, 144→24 1.05 to 1.26, 40², 128→64 1.03 to 1.12. Of planes of at most a page,
- * 28², 0.9 to 1.1; from L2, 32→32 at 56², 0.95 to 1.0; with 64 planes a row and more 0.9; 3x3, whose planes were just copied, 0.8 to 1.0
+ * 28², 0.9 to 1.1; from L2, 32→32 at 56², 0.95 to 1.0; with 64 planes a row and more 0.9 to 1.06; 3x3, whose planes were just copied, 0.8 to 1.0
  * (Zen 4, Node 24, 2026-11-21).
  */
 const SIDE_BY_SIDE = 16;
@@ -320,8 +320,8 @@ function makePlan(
   const inPlace = sparse && kh * kw === 1 && !phases.length;
   const long = columns * 4 > PAGE;
   // Where rows of x start anywhere, a panel saves the loads that cross a cache line: 7², 1024→1024 and 160→960 at 80 to 95% zeros
-  // 1.07 to 1.16 times as fast; 14² and 28², whose rows start on a vector, 0.93 to 1.0; 33² 0.7 to 0.9, 57² 0.5 to 0.9, 75² 0.6 to 0.8
-  // (Zen 4, 2026-11-21).
+  // 1.07 to 1.16 times as fast; 14² and 28², whose rows start on a vector, 0.93 to 1.0; 33² 0.7 to 0.9, 45² 0.9 to 1.06, 57² 0.5 to 0.9,
+  // 75² 0.6 to 0.8 (Zen 4, 2026-11-21).
   const panels = inPlace && !long && groups === 1 && (image.h * image.w) % 4 !== 0;
   const beside = w.places / features;
   if (inPlace && long && (image.c + features) * columns * 4 > L2 && beside <= 2 * SIDE_BY_SIDE) {

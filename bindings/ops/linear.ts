@@ -50,9 +50,9 @@ const SUMS_LEAST = 128;
 /**
  * The input maps of panels x[K][columns] and y[M][columns]. A panel is as wide as the tile that reads it: rows lie close together then,
  * so that L1 holds more of their inputs and passes are fewer; the narrower a tile is, the more of the weights goes through L1 beside
- * it. Against panels of 32 columns for all tiles: 64 rows in 4x1 1.01 to 1.14 times as fast, in 2x1 1.02 to 1.12; csr at 80 and 90% zeros
- * 4 rows 1.08 to 1.21, 8 1.03 to 1.15, 16 1.02 to 1.06; with 24 KiB of inputs for all 0.79 to 1.22, 4x1 with 128 to 448 inputs the
- * same (Zen 4, L1 32 KiB, Node 20 and 24, 2026-11-21).
+ * it. Against panels of 32 columns for all tiles: 64 rows in 4x1 1.01 to 1.14 times as fast (Node 20 and 24, both builds), in 2x1 1.01 to
+ * 1.12 (relaxed); csr at 80 and 90% zeros 4 rows 1.08 to 1.21, 8 1.03 to 1.15, 16 1.02 to 1.06; with 24 KiB of inputs for all 0.79 to
+ * 1.22, 4x1 with 128 to 448 inputs the same (relaxed; Zen 4, L1 32 KiB, Node 24, 2026-11-21).
  */
 const PANEL_MAPS = (
   [
@@ -234,7 +234,7 @@ export const columnsAtOnce = ({ passes }: Lowered, m: number, k: number): number
   passes.length > 1 ? Math.max(SUMS_LEAST, SUMS_SHARE / (m * 4)) : X_SHARE / (k * 4);
 
 /** Strips side by side in panels, and each panel's place behind the one before. */
-function cutPanels(cuts: Candidate["cuts"], map: InputMap, k: number, m: number): Strips[] {
+export function cutPanels(cuts: Candidate["cuts"], map: InputMap, k: number, m: number): Strips[] {
   const pitch = map.channelStride;
   const all: Strips[] = [];
   for (const { kernel, strips } of cuts) {
