@@ -48,6 +48,7 @@ const shared = {
 const library = { ...shared, entryPoints: ["bindings/index.ts"], platform: "neutral" };
 await build({ ...library, format: "esm", outfile: "dist/index.js" });
 await build({ ...library, format: "cjs", outfile: "dist/index.cjs" });
+await build({ ...library, format: "esm", outfile: "dist/workerd.js", conditions: ["workerd"], external: ["*.wasm"] });
 await build({
   ...shared,
   entryPoints: ["bindings/cli/main.ts"],

@@ -1,5 +1,5 @@
 import { instantiate, instantiateSync } from "@assemblyscript/loader";
-import { texts } from "../build/wasm.js";
+import { embedded } from "#embedded";
 import { fail, oneOf } from "./assert.js";
 import { KERNELS } from "./kernels.js";
 
@@ -30,16 +30,6 @@ export function chooseBuild(simd: unknown): Build {
   const build = wish === "auto" ? (supports("relaxed") ? "relaxed" : "simd128") : wish;
   if (!supports(build)) fail("ERR_UNSUPPORTED", "simd", `a host with WebAssembly ${build} SIMD`, "one without");
   return build;
-}
-
-/** A build's bytes: every second text is of the other one, and a character is a byte and 35. */
-function embedded(build: Build): Uint8Array<ArrayBuffer> {
-  const own = texts.filter((_, i) => i % 2 === (build === "simd128" ? 0 : 1));
-  const bytes = new Uint8Array(own.reduce((n, text) => n + text.length, 0));
-  let at = 0;
-  // A loop, since a callback for each byte takes 8 ms of a cold start. The array keeps the lowest eight bits.
-  for (const text of own) for (let i = 0; i < text.length; i++) bytes[at++] = text.charCodeAt(i) - 35;
-  return bytes;
 }
 
 /** What a user may hand over; a Response is told by its method. */

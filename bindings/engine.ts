@@ -50,8 +50,8 @@ export interface EngineOptions {
   /** Which build to run; default `"auto"`: relaxed where the host has it. Only simd128 gives the same bits on every host. */
   simd?: "auto" | Build;
   /**
-   * The build's module, for hosts that must bring their own (Workers, strict bundlers): `skipzeros/relaxed.wasm`, or
-   * `skipzeros/simd128.wasm` for one without relaxed SIMD.
+   * The build's module, for hosts that must bring their own: `skipzeros/relaxed.wasm`, or `skipzeros/simd128.wasm` for one
+   * without relaxed SIMD. Cloudflare Workers get theirs by the package's export condition `workerd`.
    */
   wasm?: WasmSource | Promise<WasmSource>;
   /** Most bytes of WebAssembly memory the engine may reserve, at least 65536; rounded down to whole pages of 64 KiB. */

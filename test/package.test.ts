@@ -47,6 +47,28 @@ test("there are no run-time dependencies", () => {
   assert.is(Object.keys(inputs).length, 1, "the bundle imports nothing");
 });
 
+test("a Worker's bundle compiles no bytes: it brings both builds as modules", () => {
+  const { outputFiles, metafile } = buildSync({
+    stdin: { contents: 'export { createEngine } from "skipzeros";', resolveDir: root },
+    bundle: true,
+    platform: "neutral",
+    minify: true,
+    conditions: ["workerd"],
+    external: ["*.wasm"],
+    write: false,
+    metafile: true,
+  });
+  assert.ok("dist/workerd.js" in metafile.inputs, Object.keys(metafile.inputs).join());
+  assert.equal(
+    Object.values(metafile.outputs)[0]
+      .imports.map(({ path }) => path)
+      .sort(),
+    ["./relaxed.wasm", "./simd128.wasm"],
+  );
+  const texts = statSync(join(root, "dist/index.js")).size - outputFiles[0].contents.length;
+  assert.ok(texts > 64 * 1024, "the builds are not in it as texts");
+});
+
 test("the README's quickstart runs as printed, in a script placed in the clone", () => {
   const code = read("README.md").match(/## Quickstart\n+```js\n([\s\S]*?)```/)?.[1];
   assert.ok(code, "README has a quickstart");
@@ -97,6 +119,9 @@ test("the packed tarball works in an empty folder: ESM, CommonJS, the command", 
     for (const needed of [
       "dist/index.js",
       "dist/index.cjs",
+      "dist/workerd.js",
+      "dist/relaxed.wasm",
+      "dist/simd128.wasm",
       "dist/index.d.ts",
       "dist/index.d.cts",
       "LICENSE",

