@@ -2,6 +2,7 @@
 import type { Bench } from "./groups.js";
 import { conv } from "./suites/conv.js";
 import { dispatch } from "./suites/dispatch.js";
+import { hosts } from "./suites/hosts.js";
 import { kernels } from "./suites/kernels.js";
 import { limit } from "./suites/limit.js";
 import { load } from "./suites/load.js";
@@ -24,7 +25,8 @@ export const SUITES: Readonly<Record<string, Suite>> = {
   load,
   nets,
   dispatch,
+  hosts,
 };
 
-/** Suites that run only when they are named: what a wrong choice of kernel costs takes minutes of its own. */
-export const BY_NAME: readonly string[] = ["dispatch"];
+/** Suites that run only when they are named: what a wrong choice of kernel costs takes minutes, hosts must be installed. */
+export const BY_NAME: readonly string[] = ["dispatch", "hosts"];

@@ -6,8 +6,6 @@ export interface Timing {
   median: number;
 }
 
-const SAMPLE_MS = 1;
-
 /**
  * Until V8 has optimised the call and its kernels a small matrix takes up to four times as long, and the order of the
  * two weights decides which looks faster. Took 120 ms on a Xeon at 2.5 GHz with Node 20.20, 2026-11-21.
@@ -22,9 +20,13 @@ export function warmed<T>(run: () => T): T {
   return result;
 }
 
-/** Times calls round after round in turns: a change of the machine's clock or load then meets all alike. */
-export function interleave(calls: readonly (() => void)[], rounds: number): Timing[] {
-  const timers = calls.map(timer);
+/**
+ * Times calls round after round in turns: a change of the machine's clock or load then meets all alike.
+ *
+ * @param sampleMs least time of a sample, many times what the host's clock can tell apart
+ */
+export function interleave(calls: readonly (() => void)[], rounds: number, sampleMs = 1): Timing[] {
+  const timers = calls.map((call) => timer(call, sampleMs));
   const samples = calls.map(() => new Float64Array(rounds));
   for (let round = 0; round < rounds; round++) {
     timers.forEach((sample, i) => {
@@ -38,10 +40,10 @@ export function interleave(calls: readonly (() => void)[], rounds: number): Timi
 }
 
 /**
- * Returns ms of one call, from a sample of a millisecond at least. How many calls that takes is corrected with each sample: an
+ * Returns ms of one call, from a sample of `sampleMs` at least. How many calls that takes is corrected with each sample: an
  * interruption may make one look long enough, and single calls would be timed with cold caches ever after.
  */
-function timer(call: () => void): () => number {
+function timer(call: () => void, sampleMs: number): () => number {
   const elapsed = (calls: number): number => {
     const start = performance.now();
     for (let i = 0; i < calls; i++) call();
@@ -50,7 +52,7 @@ function timer(call: () => void): () => number {
   let calls = 1;
   return () => {
     let ms = elapsed(calls);
-    while (ms < SAMPLE_MS) {
+    while (ms < sampleMs) {
       calls *= 2;
       ms = elapsed(calls);
     }

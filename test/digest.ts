@@ -109,11 +109,15 @@ function resultsOf(engine: Engine): Uint8Array[] {
   return parts;
 }
 
-/**
- * SHA-256 of what the simd128 build computes, and the build that the host takes by itself, after the same work on it: lists of the
- * same places, numbers that rounding explains.
- */
-export async function digest(): Promise<{ simd128: string; auto: Build }> {
+export interface Digest {
+  /** SHA-256 of what the simd128 build computes. */
+  simd128: string;
+  /** The build that the host takes by itself. */
+  auto: Build;
+}
+
+/** Both builds do the same work: lists of the same places, numbers that rounding explains. */
+export default async function digest(): Promise<Digest> {
   const [plain, auto] = [await createEngine({ simd: "simd128" }), await createEngine()];
   const [parts, others] = [resultsOf(plain), resultsOf(auto)];
   for (const [i, part] of parts.entries()) {

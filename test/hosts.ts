@@ -1,5 +1,5 @@
 // The hosts that the library runs in, beside the Node that runs this: another Node, Bun, Deno and workerd from npm, and the
-// browsers that are installed. Each runs digest.ts as one bundled file.
+// browsers that are installed. Each runs a module of ours as one bundled file.
 import { execFile, spawn, spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -9,18 +9,16 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { build } from "esbuild";
-import type { digest } from "./digest.js";
 
 const here = dirname(fileURLToPath(import.meta.url));
 /** A host that has said nothing for so long never will. */
 const PATIENCE_MS = 180_000;
-
-export type Digest = Awaited<ReturnType<typeof digest>>;
+const FILE = "run.mjs";
 
 export interface Host {
   name: string;
-  /** Or the reason why it can't run here. */
-  digest: (() => Promise<Digest>) | string;
+  /** What the function `default` of a module gives there, as JSON carries it; or the reason why nothing can run here. */
+  run: ((module: string) => Promise<unknown>) | string;
 }
 
 /** The number in what a binary says of itself. */
@@ -52,12 +50,11 @@ export function fromNpm(spec: string, file: string): string {
   return binary;
 }
 
-/** digest.ts in one file that ends with `last`. */
-async function bundle(folder: string, last: string, workerd = false): Promise<string> {
-  const outfile = join(folder, "digest.mjs");
+/** A module in one file that ends with `last`, where it is called `run`. */
+async function bundle(folder: string, module: string, last: string, workerd = false): Promise<void> {
   await build({
-    stdin: { contents: `import { digest } from "./digest.js";\n${last}`, resolveDir: here },
-    outfile,
+    stdin: { contents: `import run from ${JSON.stringify(module)};\n${last}`, resolveDir: here },
+    outfile: join(folder, FILE),
     bundle: true,
     platform: "neutral",
     format: "esm",
@@ -67,7 +64,6 @@ async function bundle(folder: string, last: string, workerd = false): Promise<st
     define: { "process.env.SEED": '"1"' },
     logLevel: "error",
   });
-  return outfile;
 }
 
 async function inFolder<T>(run: (folder: string) => Promise<T>): Promise<T> {
@@ -75,28 +71,30 @@ async function inFolder<T>(run: (folder: string) => Promise<T>): Promise<T> {
   try {
     return await run(folder);
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    // A browser that was killed may still be writing.
+    rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
   }
 }
 
-/** What a command prints has the digest in it. */
-async function printed(binary: string, args: string[]): Promise<Digest> {
+const PRINT = `console.log("RESULT " + JSON.stringify(await run()))`;
+
+async function printed(binary: string, args: string[]): Promise<unknown> {
   const { stdout, stderr } = await promisify(execFile)(binary, args, { timeout: PATIENCE_MS, maxBuffer: 2 ** 24 });
-  const json = /\{"simd128":.*?\}/.exec(`${stdout}\n${stderr}`)?.[0];
-  if (!json) throw new Error(`no digest in ${stdout}${stderr}`);
+  const json = /^RESULT (.*?)(?:workerd\/|$)/m.exec(`${stdout}\n${stderr}`)?.[1];
+  if (!json) throw new Error(`no result in ${stdout}${stderr}`);
   return JSON.parse(json);
 }
 
-const script = (binary: string, ...args: string[]) =>
+const script = (binary: string, module: string, ...args: string[]) =>
   inFolder(async (folder) => {
-    const file = await bundle(folder, "console.log(JSON.stringify(await digest()));");
-    return printed(binary, [...args, file]);
+    await bundle(folder, module, PRINT);
+    return printed(binary, [...args, join(folder, FILE)]);
   });
 
 /** As a Worker gets it: no bytes are compiled at run time, the builds are modules of its own. */
-const worker = (binary: string) =>
+const worker = (binary: string, module: string) =>
   inFolder(async (folder) => {
-    await bundle(folder, "export default { test: async () => console.log(JSON.stringify(await digest())) };", true);
+    await bundle(folder, module, `export default { async test() { ${PRINT} } };`, true);
     const builds = ["simd128.wasm", "relaxed.wasm"];
     for (const name of builds) copyFileSync(join(here, "../dist", name), join(folder, name));
     const modules = builds.map((name) => `(name = "${name}", wasm = embed "${name}")`);
@@ -106,7 +104,7 @@ const worker = (binary: string) =>
       `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (services = [(name = "main", worker = .main)]);
 const main :Workerd.Worker = (
-  modules = [(name = "digest.mjs", esModule = embed "digest.mjs"), ${modules.join(", ")}],
+  modules = [(name = "${FILE}", esModule = embed "${FILE}"), ${modules.join(", ")}],
   compatibilityDate = "2026-01-01",
 );
 `,
@@ -115,11 +113,11 @@ const main :Workerd.Worker = (
   });
 
 /** A page on this machine runs it and sends back what came out. */
-const page = (binary: string, args: (profile: string) => string[]) =>
+const page = (binary: string, module: string, args: (profile: string) => string[]) =>
   inFolder(async (folder) => {
-    const last = `digest().then(JSON.stringify, String).then((body) => fetch("/done", { method: "POST", body }));`;
-    const file = await bundle(folder, last);
-    const js = readFileSync(file);
+    const send = `(body) => fetch("/done", { method: "POST", body })`;
+    await bundle(folder, module, `run().then((result) => "RESULT " + JSON.stringify(result), String).then(${send});`);
+    const js = readFileSync(join(folder, FILE));
     let done: (text: string) => void;
     const answer = new Promise<string>((resolve) => (done = resolve));
     const server = createServer(async (request, response) => {
@@ -129,10 +127,12 @@ const page = (binary: string, args: (profile: string) => string[]) =>
         done(text);
       }
       const [type, body] =
-        request.url === "/digest.mjs"
+        request.url === `/${FILE}`
           ? ["text/javascript", js]
-          : ["text/html", '<script type="module" src="/digest.mjs"></script>'];
-      response.writeHead(200, { "content-type": type }).end(body);
+          : ["text/html", `<script type="module" src="/${FILE}"></script>`];
+      // A page that shares with no other may read finer clocks.
+      const alone = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
+      response.writeHead(200, { "content-type": type, ...alone }).end(body);
     });
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
@@ -148,39 +148,37 @@ const page = (binary: string, args: (profile: string) => string[]) =>
     // Its helpers too; it may have left already.
     if (browser.exitCode === null) process.kill(-(browser.pid as number), "SIGKILL");
     await gone;
-    if (!text.startsWith("{")) throw new Error(text);
-    return JSON.parse(text) as Digest;
+    if (!text.startsWith("RESULT ")) throw new Error(text);
+    return JSON.parse(text.slice(7)) as unknown;
   });
 
 /** Every host, those that can't run here with the reason. */
-export function hosts(nodes: Map<string, string>): Host[] {
-  const host = (title: string, find: () => string, run: (binary: string) => Promise<Digest>): Host => {
+export function hosts(nodes: Iterable<string>): Host[] {
+  const host = (title: string, find: () => string, run: (binary: string, module: string) => Promise<unknown>): Host => {
     try {
       const binary = find();
-      return { name: `${title} ${versionOf(binary)}`, digest: () => run(binary) };
+      return { name: `${title} ${versionOf(binary)}`, run: (module) => run(binary, module) };
     } catch (error) {
-      return { name: title, digest: (error as Error).message };
+      return { name: title, run: (error as Error).message };
     }
   };
+  const browser = (title: string, binary: string, args: (profile: string) => string[]) =>
+    host(
+      title,
+      () => binary,
+      (found, module) => page(found, module, args),
+    );
   return [
-    ...[...nodes.values()].map((node) => host("Node", () => node, script)),
+    ...[...nodes].map((node) => host("Node", () => node, script)),
     host("Bun", () => fromNpm("@oven/bun-linux-x64@1", "bin/bun"), script),
     host(
       "Deno",
       () => fromNpm("@deno/linux-x64-glibc@2", "deno"),
-      (deno) => script(deno, "run"),
+      (deno, module) => script(deno, module, "run"),
     ),
     host("workerd", () => fromNpm("@cloudflare/workerd-linux-64@1", "bin/workerd"), worker),
     // Chromium's sandbox refuses to start for root, which CI may be.
-    host(
-      "Chromium",
-      () => "chromium",
-      (chromium) => page(chromium, (profile) => ["--headless", "--no-sandbox", `--user-data-dir=${profile}`]),
-    ),
-    host(
-      "Firefox",
-      () => "firefox",
-      (firefox) => page(firefox, (profile) => ["--headless", "--no-remote", "--profile", profile]),
-    ),
+    browser("Chromium", "chromium", (profile) => ["--headless", "--no-sandbox", `--user-data-dir=${profile}`]),
+    browser("Firefox", "firefox", (profile) => ["--headless", "--no-remote", "--profile", profile]),
   ];
 }
