@@ -6,7 +6,10 @@ import type { Tensor } from "../tensor.js";
 import { checkOut, type Input, input, place, placeBytes } from "./operands.js";
 import { type ImageLayout, images } from "./window.js";
 
-/** Ranks by x · exp((target − duty) · strength); the values that pass are x's own (nupic.torch, modules/k_winners.py). */
+/**
+ * Ranks by x · exp((target − duty) · strength); the values that pass are x's own (nupic.torch, modules/k_winners.py). The factors
+ * come from the host's `Math.exp`, the one thing that hosts may round each in their own way.
+ */
 export interface Boost {
   /** How often each feature, or each channel of an image, has won: as many numbers as there are of them. */
   dutyCycle: Float32Array;
