@@ -3,7 +3,8 @@
 //   plan     u32 m, u32 records, u32 entries, u32 blocks
 //   records  blocks × (u32 block row, u32 count), longest first
 //   entries  (2 × f32 value, u32 byte offset of the input row within x), block row by block row in the order of the records
-//   x        at each offset `tile` floats; y  rows `yStride` bytes apart; bias  f32 by row
+//   x        at each offset `tile` floats; y  rows `yStride` bytes apart; bias  f32 by row; 4
+//            bytes past its end are read
 import { Flag, Simd } from "../simd";
 
 class Tile {
@@ -32,13 +33,12 @@ class Tile {
         const n = load<u32>(record, 4);
         const rowEnd = e + n * 12;
         const o0 = y + <usize>row * yStride;
-        const two = m - row > 1;
-        const o1 = two ? o0 + yStride : o0;
+        const o1 = m - row > 1 ? o0 + yStride : o0;
         let a0 = zero,
           b0 = zero;
         if (flags & Flag.Bias) {
           a0 = v128.load32_splat(bias + (row << 2));
-          b0 = v128.load32_splat(bias + ((two ? row + 1 : row) << 2));
+          b0 = v128.load32_splat(bias + (row << 2), 4);
         }
         // Of one vector's sums the second set starts from nothing.
         let a1 = V > 1 ? a0 : zero,

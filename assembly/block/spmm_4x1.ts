@@ -41,9 +41,15 @@ class Tile {
         const rowEnd = e + load<u32>(record, 4) * 20;
         const left = m - row;
         const o0 = y + <usize>row * yStride;
-        const o1 = left > 1 ? o0 + yStride : o0;
-        const o2 = left > 2 ? o1 + yStride : o1;
-        const o3 = left > 3 ? o2 + yStride : o2;
+        let o1 = o0 + yStride;
+        let o2 = o1 + yStride;
+        let o3 = o2 + yStride;
+        // A branch that is nearly never taken, instead of three choices for each block.
+        if (left < 4) {
+          if (left < 2) o1 = o0;
+          if (left < 3) o2 = o1;
+          o3 = o2;
+        }
         let a0 = zero,
           b0 = zero,
           c0 = zero,
@@ -51,9 +57,9 @@ class Tile {
         if (flags & Flag.Bias) {
           const s = bias + (row << 2);
           a0 = v128.load32_splat(s);
-          b0 = v128.load32_splat(left > 1 ? s + 4 : s);
-          c0 = v128.load32_splat(left > 2 ? s + 8 : s);
-          d0 = v128.load32_splat(left > 3 ? s + 12 : s);
+          b0 = v128.load32_splat(s, 4);
+          c0 = v128.load32_splat(s, 8);
+          d0 = v128.load32_splat(s, 12);
         }
         // Of one vector's sums the second set starts from nothing.
         let a1 = V > 1 ? a0 : zero;
