@@ -21,6 +21,9 @@ export interface Host {
   run: ((module: string) => Promise<unknown>) | string;
 }
 
+/** A host that turned out not to run here. */
+export class Absent extends Error {}
+
 /** The number in what a binary says of itself. */
 function versionOf(binary: string): string {
   const { stdout } = spawnSync(binary, ["--version"], { encoding: "utf8" });
@@ -120,7 +123,9 @@ const page = (binary: string, module: string, args: (profile: string) => string[
     const js = readFileSync(join(folder, FILE));
     let done: (text: string) => void;
     const answer = new Promise<string>((resolve) => (done = resolve));
+    let loaded = false;
     const server = createServer(async (request, response) => {
+      loaded = true;
       if (request.method === "POST") {
         let text = "";
         for await (const chunk of request) text += chunk;
@@ -148,6 +153,7 @@ const page = (binary: string, module: string, args: (profile: string) => string[
     // Its helpers too; it may have left already.
     if (browser.exitCode === null) process.kill(-(browser.pid as number), "SIGKILL");
     await gone;
+    if (!loaded) throw new Absent(`no page was loaded: ${text}`);
     if (!text.startsWith("RESULT ")) throw new Error(text);
     return JSON.parse(text.slice(7)) as unknown;
   });
@@ -177,8 +183,13 @@ export function hosts(nodes: Iterable<string>): Host[] {
       (deno, module) => script(deno, module, "run"),
     ),
     host("workerd", () => fromNpm("@cloudflare/workerd-linux-64@1", "bin/workerd"), worker),
-    // Chromium's sandbox refuses to start for root, which CI may be.
-    browser("Chromium", "chromium", (profile) => ["--headless", "--no-sandbox", `--user-data-dir=${profile}`]),
+    // Chromium's sandbox refuses to start for root, which CI may be, and its shared memory is small in containers.
+    browser("Chromium", "chromium", (profile) => [
+      "--headless",
+      "--no-sandbox",
+      "--disable-dev-shm-usage",
+      `--user-data-dir=${profile}`,
+    ]),
     browser("Firefox", "firefox", (profile) => ["--headless", "--no-remote", "--profile", profile]),
   ];
 }
