@@ -3,8 +3,9 @@
 //   plan     u32 m, u32 records, u32 entries, u32 blocks
 //   records  blocks × (u32 block row, u32 count), longest first
 //   entries  (2 × f32 value, u32 byte offset of the input row within x), block row by block row in the order of the records
-//   x        at each offset `tile` floats; y  rows `yStride` bytes apart; bias  f32 by row; 4
-//            bytes past its end are read
+//   x        at each offset `tile` floats; y  rows `yStride` bytes apart; bias  f32 by row
+//
+// 4 bytes past the end of bias are read when m is odd.
 import { Flag, Simd } from "../simd";
 
 class Tile {
