@@ -6,7 +6,8 @@
 //   x        at each offset `tile` floats; y  rows `yStride` bytes apart; bias  f32 by row
 //
 // Four rows share each load of x: 8 columns make 8 multiply-adds of 6 vector loads, where csr needs 9. When m is no multiple
-// of 4 the rows that the last block lacks are computed into its last one's place, before that is written.
+// of 4 the rows that the last block lacks are computed into its last one's place, before that is written; up to 12 bytes past the end
+// of bias are read for them.
 import { Flag, Simd } from "../simd";
 
 class Tile {
