@@ -35,6 +35,8 @@ const NONE: i32 = -1;
 /** Below so many, a sample costs more than it saves. */
 const FEW: i32 = 512;
 const SAMPLE: i32 = 128;
+/** Of so many ranks and more, the first turns take them to lie evenly: of few, the division takes longer than the turns it saves. */
+const MANY: i32 = 128;
 
 class Ranks {
   /** How many of n ranks are at least the float of key t. No NaN is, nor what lies behind the last up to a whole vector. */
@@ -75,16 +77,20 @@ class Ranks {
     most = f32x4.pmax(most, v128.shuffle<i32>(most, most, 2, 3, 0, 1));
     const low = Ranks.key(min<f32>(f32x4.extract_lane(least, 0), f32x4.extract_lane(least, 1)));
     const top = max<f32>(f32x4.extract_lane(most, 0), f32x4.extract_lane(most, 1));
-    // At least k reach lo, unless there are NaNs; fewer reach hi.
+    // At least k reach lo, unless there are NaNs; fewer reach hi. How many do, or may.
     let lo = low;
     let hi = Ranks.key(top) + 1;
+    let above = n;
+    let below = 0;
     for (let turn = 0; hi - 1 > lo; ++turn) {
       let t = lo + <i32>(<u32>(hi - lo) >> 1);
-      // Halving the floats' range takes about half as many counts as halving the integers', which lie densest around 0; those end
-      // it in any case. The guess goes first, and then what is a little further on.
+      // The guess goes first, and then what is a little further on. Of many, taking them to lie evenly between lo and hi saves some
+      // turns more. Halving the floats' range takes about half as many as halving the integers', which lie densest around 0; those
+      // end it in any case.
       if (turn < 18) {
-        const half = Ranks.key(Ranks.float(lo) * 0.5 + Ranks.float(hi) * 0.5);
-        const first = turn < 2 && guess > lo && guess < hi ? guess : half;
+        const share = n >= MANY && turn < 12 ? <f32>(above - k) / <f32>(above - below) : <f32>0.5;
+        const between = Ranks.key(Ranks.float(lo) * (1 - share) + Ranks.float(hi) * share);
+        const first = turn < 2 && guess > lo && guess < hi ? guess : between;
         if (first > lo && first < hi) t = first;
       }
       const count = Ranks.atLeast(ranks, n, t);
@@ -95,6 +101,8 @@ class Ranks {
       const up = (k - count) >> 31;
       lo = (t & up) | (lo & ~up);
       hi = (hi & up) | (t & ~up);
+      above = (count & up) | (above & ~up);
+      below = (below & up) | (count & ~up);
     }
     // Nobody has counted the lowest number yet.
     return lo == low && Ranks.atLeast(ranks, n, lo) < k ? LEAST : lo;
