@@ -10,6 +10,7 @@ export interface HostTimes {
 /** BERT's first feed-forward layer, dense and with 90% zeros. */
 const [M, K] = [3072, 768];
 const ZEROS = 0.9;
+/** Whatever the bench is told: the ratios are quoted. */
 const ROUNDS = 11;
 /** Browsers and Workers round their clocks, to a millisecond at worst. */
 const SAMPLE_MS = 20;

@@ -112,8 +112,8 @@ const L2_SHARE = 64 * 1024;
  * prefetcher follows few. A pass has a block of rows at least, and two rows; where one row walks more than twice as many, it has as many
  * rows as ever. Against 8 rows and more, 1x1 at 80 to 95% zeros from cold caches: 112², 32→64 1.0 to 1.15 times as fast, 56², 64→128
  * 0.98 to 1.07, 128→128 1.03 to 1.17, 96→24 1.05 to 1.31, 144→24 1.05 to 1.26, 40², 128→64 1.03 to 1.12. Of planes of at most a page,
- * 28², 0.9 to 1.1; from L2, 32→32 at 56², 0.95 to 1.0; with 64 planes a row and more 0.9 to 1.06; 3x3, whose planes were just copied, 0.8 to 1.0
- * (Zen 4, Node 24, 2026-11-21).
+ * 28², 0.9 to 1.1; from L2, 32→32 at 56², 0.95 to 1.0; with 64 planes a row and more 0.9 to 1.06; 3x3, whose planes were just
+ * copied, 0.8 to 1.0 (Zen 4, Node 24, 2026-11-21).
  */
 const SIDE_BY_SIDE = 16;
 const PAGE = 4096;
