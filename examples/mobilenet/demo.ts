@@ -143,7 +143,8 @@ function readOptions() {
   const version = Number(values.version);
   if (version !== 1 && version !== 2) refuse("--version", "1 or 2", values.version);
   const sparsity = Number(values.zeros);
-  if (!(sparsity >= 0 && sparsity <= 1)) refuse("--zeros", "a number in 0..1", values.zeros);
+  if (values.zeros.trim() === "" || !(sparsity >= 0 && sparsity <= 1))
+    refuse("--zeros", "a number in 0..1", values.zeros);
   const block = /^([1-9]\d*)x([1-9]\d*)$/.exec(values.pattern);
   if (!block) throw new RangeError(`"--pattern" expected ROWSxCOLUMNS of a block such as 4x1, got ${values.pattern}`);
   const seed = Number(values.seed);
