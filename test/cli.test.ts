@@ -1,6 +1,7 @@
 // The command as a person runs it: dist/cli.js in a process of its own, on files with known zeros.
 import { spawnSync } from "node:child_process";
 import {
+  chmodSync,
   existsSync,
   linkSync,
   mkdirSync,
@@ -444,6 +445,20 @@ test("pack replaces a file that is there, also behind a link", () => {
   pack("model.safetensors", "link.safetensors");
   assert.ok(bytesOf("old.safetensors") > 3);
   assert.is(report("old.safetensors").totals.matrices, 7);
+});
+
+test("pack keeps a file's mode, and writes to a pipe instead of taking its place", () => {
+  if (process.platform === "win32") return console.log("SKIP pack to a pipe: this system has no mkfifo");
+  writeFileSync(join(folder, "secret.safetensors"), "old");
+  chmodSync(join(folder, "secret.safetensors"), 0o600);
+  pack("model.safetensors", "secret.safetensors");
+  assert.is(statSync(join(folder, "secret.safetensors")).mode & 0o777, 0o600);
+  const script = 'mkfifo pipe && { cat pipe > copy & } && "$0" "$1" pack model.safetensors pipe && wait';
+  const { status, stderr } = spawnSync("sh", ["-c", script, process.execPath, cli], { cwd: folder, encoding: "utf8" });
+  assert.equal([status, stderr], [0, ""]);
+  assert.ok(statSync(join(folder, "pipe")).isFIFO());
+  assert.equal(bytesOf("copy"), bytesOf("secret.safetensors"));
+  rmSync(join(folder, "pipe"));
 });
 
 test("a packed file that is broken: a sentence that names the tensor", () => {

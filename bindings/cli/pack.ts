@@ -1,5 +1,15 @@
 // `skipzeros pack`: a model's weights in the form that the engine loads without packing them again.
-import { closeSync, fsyncSync, openSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  fchmodSync,
+  fsyncSync,
+  openSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { checkFormat, formatName } from "../formats/format.js";
 import {
@@ -159,14 +169,20 @@ function targetOf(path: string, out: string): string {
   return realpathSync(out);
 }
 
-/** All of the file or none of it: whoever reads `path` meanwhile sees the old one. */
+/** All of the file or none of it: whoever reads `path` meanwhile sees the old one. A device or a pipe is written to. */
 function write(path: string, bytes: Uint8Array): void {
+  const there = statSync(path, { throwIfNoEntry: false });
   const part = join(dirname(path), `.${basename(path)}.${process.pid}.part`);
   let made = false;
   try {
+    if (there && !there.isFile()) {
+      writeFileSync(path, bytes);
+      return;
+    }
     const handle = openSync(part, "wx");
     made = true;
     try {
+      if (there) fchmodSync(handle, there.mode);
       writeFileSync(handle, bytes);
       fsyncSync(handle);
     } finally {
