@@ -1,6 +1,6 @@
 import { type ParseArgsConfig, parseArgs } from "node:util";
 
-/** The command's arguments; of wrong ones what is wrong and the usage, and the end. */
+/** Parses the command's arguments; wrong ones print the error and the usage and end the process. */
 export function args<T extends ParseArgsConfig>(usage: string, config: T): ReturnType<typeof parseArgs<T>> {
   try {
     return parseArgs(config);

@@ -7,16 +7,9 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { type Build, loadKernels } from "../bindings/builds.js";
 import type { BuildCosts } from "../bindings/costs.js";
 import { packBlock } from "../bindings/formats/block.js";
-import { lowerDense, lowerDenseVector } from "../bindings/formats/dense.js";
+import { lowerDense, lowerDenseColumns, lowerDenseVector } from "../bindings/formats/dense.js";
 import { packNm } from "../bindings/formats/nm.js";
-import {
-  type Lowered,
-  lowerBlocks,
-  lowerColumns,
-  lowerDenseColumns,
-  lowerNmVector,
-  lowerSlices,
-} from "../bindings/formats/streams.js";
+import { type Lowered, lowerBlocks, lowerColumns, lowerNmVector, lowerSlices } from "../bindings/formats/streams.js";
 import { createEngine } from "../bindings/index.js";
 import { KERNELS, type Kernel, PANEL } from "../bindings/kernels.js";
 import { Memory } from "../bindings/memory.js";
@@ -25,6 +18,7 @@ import { random } from "../test/oracle.js";
 import { args } from "./args.js";
 import { machine } from "./machine.js";
 import { interleave } from "./rounds.js";
+import { blocks } from "./weights.js";
 
 const SHIPPED = "bindings/costs.json";
 const { values: flags } = args("npm run calibrate -- [--simd BUILD] [--out FILE]", {
@@ -48,18 +42,6 @@ const listed = memory.alloc(8 + SIZE * 4);
 memory.u32.set([0], near / 4);
 memory.u32.set([0, ACTIVE, ...Array.from({ length: ACTIVE }, (_, i) => i * 8)], listed / 4);
 memory.floats(listed + 8 + SIZE, ACTIVE).fill(1);
-
-/** Random blocks: `zeros` of them are zero. */
-function blocks(rows: number, cols: number, r: number, c: number, zeros: number): Float32Array {
-  const w = new Float32Array(rows * cols);
-  for (let i = 0; i < rows; i += r) {
-    for (let j = 0; j < cols; j += c) {
-      if (rnd() < zeros) continue;
-      for (let p = i; p < i + r; p++) for (let q = j; q < j + c; q++) w[p * cols + q] = rnd() + 0.1;
-    }
-  }
-  return w;
-}
 
 /** The first n of each m. */
 const firstOf = (n: number, m: number) => Float32Array.from({ length: SIZE * SIZE }, (_, i) => (i % m < n ? 1 : 0));
@@ -96,18 +78,18 @@ function points(kernel: Kernel): Point[] {
       void call(low.passes[0].plan, 1, near, listed, listed + 8, listed + 8 + SIZE, x, y, 0, 0, 0, 0, 0);
     if (kernel.format === "dense") {
       return [SIZE, 32].map((rows, i) => {
-        const low = lowerDenseColumns(memory, { rows, cols: SIZE, data: blocks(rows, SIZE, 1, 1, 0) }, 1);
+        const low = lowerDenseColumns(memory, { rows, cols: SIZE, data: blocks(rows, SIZE, [1, 1], 0, rnd) }, 1);
         return point(i, run(low), rows * ACTIVE, ACTIVE);
       });
     }
     return [0.8, 0.99].map((zeros, i) => {
-      const w = packBlock(blocks(SIZE, SIZE, kernel.block[0], 1, zeros), SIZE, SIZE, kernel.block[0], 1);
+      const w = packBlock(blocks(SIZE, SIZE, [kernel.block[0], 1], zeros, rnd), SIZE, SIZE, kernel.block[0], 1);
       return point(i, run(lowerColumns(memory, w, 1, 1)), (w.indices.length * ACTIVE) / SIZE, ACTIVE);
     });
   }
   if (kernel.format === "dense") {
     return [SIZE, 32].map((cols, i) => {
-      const w = { rows: SIZE, cols, data: blocks(SIZE, cols, 1, 1, 0) };
+      const w = { rows: SIZE, cols, data: blocks(SIZE, cols, [1, 1], 0, rnd) };
       const run =
         kernel.op === "spmv"
           ? spmv(lowerDenseVector(memory, w))
@@ -123,7 +105,7 @@ function points(kernel: Kernel): Point[] {
   }
   const [r, c] = kernel.block;
   return [0.5, 0.97].map((zeros, i) => {
-    const w = packBlock(blocks(SIZE, SIZE, r, c, zeros), SIZE, SIZE, r, c);
+    const w = packBlock(blocks(SIZE, SIZE, [r, c], zeros, rnd), SIZE, SIZE, r, c);
     const low = kernel.op === "spmv" ? lowerSlices(memory, w) : lowerBlocks(memory, w, PANEL_MAP);
     const run = kernel.op === "spmv" ? spmv(low) : spmm(low);
     return point(i, run, w.indices.length, (SIZE / r) * low.passes.length);

@@ -11,8 +11,10 @@ export const machine: Machine = {
   date: new Date().toISOString().slice(0, 10),
 };
 
+const TURNS = 20_000;
+
 /** Floating-point operations of one call of the function that {@link limitOf} returns. */
-export const LIMIT_FLOPS = 20_000 * 12 * 8;
+export const LIMIT_FLOPS = TURNS * 12 * 8;
 
 /** Where the loops' buffer starts: above what AssemblyScript keeps for itself. */
 const BUFFER = 1024;
@@ -49,7 +51,7 @@ async function instantiate(build: Build, bytes: number): Promise<Limits> {
 /** The register-only multiply-add loop of a build. */
 export async function limitOf(build: Build): Promise<() => void> {
   const { limit } = await instantiate(build, 4096);
-  return () => limit(20_000, BUFFER);
+  return () => limit(TURNS, BUFFER);
 }
 
 /** Loads a buffer of so many bytes, a multiple of 256, n times a call. */

@@ -18,7 +18,13 @@ if (positionals.length !== 1) {
   console.error(`usage: ${usage}`);
   process.exit(1);
 }
-const results: Results = JSON.parse(readFileSync(positionals[0], "utf8"));
+let results: Results;
+try {
+  results = JSON.parse(readFileSync(positionals[0], "utf8"));
+} catch (error) {
+  console.error(`${positionals[0]} cannot be read: ${(error as Error).message}`);
+  process.exit(1);
+}
 const drawn = await pictures(results);
 mkdirSync(flags.out, { recursive: true });
 const files = Object.entries(drawn).map(([name, svg]) => [`${name}.svg`, svg]);

@@ -129,4 +129,4 @@ export const geometric = (numbers: readonly number[]): number =>
   Math.exp(numbers.reduce((sum, n) => sum + Math.log(n), 0) / numbers.length);
 
 export const describeVerdict = ({ build, name, value, unit, wanted, hit, rows, worst }: Verdict): string =>
-  `${hit ? "hit " : "miss"} ${build.padEnd(8)} ${name}: ${value.toPrecision(3)} ${unit}, ${wanted} wanted (${rows} rows, the worst is ${worst})`;
+  `${hit ? "hit " : "miss"} ${build.padEnd(8)} ${name}: ${value.toPrecision(3)} ${unit}, ${wanted} wanted (${rows} ${rows === 1 ? "row" : "rows"}, the worst is ${worst})`;

@@ -17,9 +17,9 @@ export const BLOCK_4 = { kind: "block", rows: 4, cols: 1 } as const;
 export const BLOCK_2 = { kind: "block", rows: 2, cols: 1 } as const;
 
 /** The dense line of an operation, and formats at all shares of zeros compared with it. */
-export function linesOf(formats: readonly (Format | "auto")[], op: string, title = op): WeightLine[] {
-  const dense = lineOf("dense", 0, op, title);
-  return [dense, ...formats.flatMap((as) => ZEROS.map((zeros) => lineOf(as, zeros, op, title)))];
+export function linesOf(formats: readonly (Format | "auto")[], op: string): WeightLine[] {
+  const dense = lineOf("dense", 0, op);
+  return [dense, ...formats.flatMap((as) => ZEROS.map((zeros) => lineOf(as, zeros, op)))];
 }
 
 /** One of them. */

@@ -17,7 +17,7 @@ export interface Kernel {
   name: string;
   /** The stream of weights that it reads; null for those that take no weights. */
   format: "dense" | "csr" | "block" | "nm" | null;
-  op: "spmm" | "spmv" | "spmspv" | "depthwise" | "layout" | "elementwise" | "pool";
+  op: "spmm" | "spmv" | "spmspv" | "depthwise" | null;
   /** Columns of one strip; 1 for a vector; 0 where it does not apply. */
   tile: number;
   /** Rows and columns of one entry of the stream; of a depthwise one's only kernel, or 1 × 1 for all. */
@@ -60,10 +60,10 @@ const dense = (name: string, op: Kernel["op"], tile: number): Kernel => ({
   accepts: (w) => w.dense,
 });
 
-const plain = (op: Kernel["op"], name: string): Kernel => ({
+const plain = (name: string): Kernel => ({
   name,
   format: null,
-  op,
+  op: null,
   tile: 0,
   block: [1, 1],
   stream: "",
@@ -107,21 +107,21 @@ export const KERNELS: readonly Kernel[] = [
   dense("f32_dense_depthwise", "depthwise", 0),
   { ...dense("f32_dense_depthwise_3x3_rows", "depthwise", 0), block: [3, 3], stream: "dense 3x3" },
   { ...dense("f32_dense_depthwise_3x3_columns", "depthwise", 4), block: [3, 3], stream: "dense 3x3" },
-  plain("layout", "f32_transpose"),
-  plain("layout", "f32_pad"),
-  plain("layout", "f32_copy"),
-  plain("layout", "f32_to_lists"),
-  plain("layout", "f32_from_lists"),
-  plain("elementwise", "f32_binary"),
-  plain("elementwise", "f32_clamp"),
-  plain("elementwise", "f32_sigmoid"),
-  plain("elementwise", "f32_tanh"),
-  plain("elementwise", "f32_softmax"),
-  plain("elementwise", "f32_k_winners"),
-  plain("pool", "f32_max_pool"),
-  plain("pool", "f32_avg_pool"),
-  plain("pool", "f32_global_avg_planes"),
-  plain("pool", "f32_global_avg_pixels"),
+  plain("f32_transpose"),
+  plain("f32_pad"),
+  plain("f32_copy"),
+  plain("f32_to_lists"),
+  plain("f32_from_lists"),
+  plain("f32_binary"),
+  plain("f32_clamp"),
+  plain("f32_sigmoid"),
+  plain("f32_tanh"),
+  plain("f32_softmax"),
+  plain("f32_k_winners"),
+  plain("f32_max_pool"),
+  plain("f32_avg_pool"),
+  plain("f32_global_avg_planes"),
+  plain("f32_global_avg_pixels"),
 ];
 
 /** Floats of the widest strip of any kernel, and so of a row of the widest panel. */

@@ -1,6 +1,7 @@
 // The same work on skipzeros and on what people use today, in one process, interleaved round by round.
 //
-//   npm run bench:peers [-- FILTER]      installs the peers here first; FILTER is a part of a title, "net" the whole networks
+//   npm run bench:peers [-- FILTER]      installs the peers here first; FILTER is a part of a title, "net" the whole networks; a peer
+//                                        that does not load is named, and without any peer the command fails
 //
 // Weights are constant and uploaded once; inputs and results stay in each library's memory, but for onnxruntime-web, which has no
 // such thing (ort.mjs), and for whole networks, into which ours copies the image. Results are checked against plain loops
@@ -19,24 +20,24 @@ import { skipzeros } from "./skipzeros.mjs";
 import { WORKS } from "./works.mjs";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
-if (!existsSync(`${here}node_modules`)) {
+if (!existsSync(`${here}node_modules/.package-lock.json`)) {
   console.log("installing the peers …");
   execFileSync("npm", ["install", "--no-audit", "--no-fund"], { cwd: here, stdio: "inherit" });
 }
-const filter = process.argv[2] ?? "";
+const filter = process.argv.slice(2).join(" ");
 
 const engine = await createEngine();
 const ours = skipzeros(engine);
 const peers = [];
-for (const load of [
-  async () => (await import("./tfjs.mjs")).tfjs(),
-  async () => (await import("./litert.mjs")).litert(engine.simd === "relaxed"),
-  async () => (await import("./ort.mjs")).onnxruntime(),
+for (const [name, load] of [
+  ["TensorFlow.js", async () => (await import("./tfjs.mjs")).tfjs()],
+  ["LiteRT.js", async () => (await import("./litert.mjs")).litert(engine.simd === "relaxed")],
+  ["onnxruntime-web", async () => (await import("./ort.mjs")).onnxruntime()],
 ]) {
   try {
     peers.push(await load());
   } catch (error) {
-    console.log(`SKIP a peer that does not load here: ${error.message}`);
+    console.log(`SKIP ${name}, which does not load here: ${error.message}`);
   }
 }
 
@@ -88,7 +89,7 @@ function verdicts([own, ...others], { targets = {}, most }) {
   if (!("best" in targets || best.id in targets)) wanted.unshift(["best"]);
   return wanted.map(([id, least]) => {
     const peer = id === "best" ? best : others.find((other) => other.id === id);
-    if (!peer) return `${id} did not run, at least ${least}x: miss`;
+    if (!peer) return `${id} did not run`;
     const ratio = peer.min / own.min;
     const text = `${ratio.toFixed(2)}x (${(peer.median / own.median).toFixed(2)}x) ${peer.name}`;
     return least ? `${text}, at least ${least}x: ${ratio >= least ? "hit" : "miss"}` : text;
@@ -106,8 +107,8 @@ console.log(
   `${cpus()[0].model}, Node ${process.version}, skipzeros ${engine.simd}, one thread, ${ROUNDS} rounds; ms min (median)`,
 );
 const chosen = WORKS.filter(({ title }) => title.includes(filter));
-let failed = chosen.length === 0;
-if (failed) console.log(`no work's title has: ${filter}`);
+let failed = chosen.length === 0 || peers.length === 0;
+if (chosen.length === 0) console.log(`no work's title has: ${filter}`);
 for (const work of chosen) {
   try {
     await report(work);

@@ -1,16 +1,9 @@
 // Each row of the manifest: one line for each, the kernel alone, on streams as the engine makes them.
 import { type Build, loadKernels } from "../../bindings/builds.js";
 import { packBlock } from "../../bindings/formats/block.js";
-import { lowerDense, lowerDenseVector } from "../../bindings/formats/dense.js";
+import { lowerDense, lowerDenseColumns, lowerDenseVector } from "../../bindings/formats/dense.js";
 import { packNm } from "../../bindings/formats/nm.js";
-import {
-  type Lowered,
-  lowerBlocks,
-  lowerColumns,
-  lowerDenseColumns,
-  lowerNmVector,
-  lowerSlices,
-} from "../../bindings/formats/streams.js";
+import { type Lowered, lowerBlocks, lowerColumns, lowerNmVector, lowerSlices } from "../../bindings/formats/streams.js";
 import { KERNELS, type Kernel } from "../../bindings/kernels.js";
 import { Memory } from "../../bindings/memory.js";
 import { panelMapFor } from "../../bindings/ops/linear.js";

@@ -1,4 +1,5 @@
 import { fail } from "../assert.js";
+import { bitsOf } from "./bits.js";
 
 /**
  * Blocks of r rows × c columns (SciPy's bsr_matrix, PyTorch's sparse_bsr_tensor): block row i holds `data[j]` (r · c numbers, row
@@ -58,8 +59,9 @@ export function packBlock(dense: Float32Array, rows: number, cols: number, r: nu
 /** Row-major values, zeros included. */
 export function unpackBlock(m: BlockMatrix): Float32Array {
   const dense = new Float32Array(m.rows * m.cols);
+  const [source, target] = [bitsOf(m.data), bitsOf(dense)];
   eachRun(m, (from, to, n) => {
-    for (let i = 0; i < n; i++) dense[to + i] = m.data[from + i];
+    for (let i = 0; i < n; i++) target[to + i] = source[from + i];
   });
   return dense;
 }
@@ -72,9 +74,10 @@ export function gatherBlock(m: BlockMatrix, dense: Float32Array): Float32Array {
 }
 
 function gatherInto(m: BlockMatrix, dense: Float32Array, data: Float32Array): void {
+  const [source, target] = [bitsOf(dense), bitsOf(data)];
   eachRun(m, (from, to, n) => {
-    // −0 + 0 is 0.
-    for (let i = 0; i < n; i++) data[from + i] = dense[to + i] + 0;
+    // −0 is stored as 0.
+    for (let i = 0; i < n; i++) target[from + i] = source[to + i] << 1 === 0 ? 0 : source[to + i];
   });
 }
 

@@ -1,6 +1,8 @@
 import { fail, integer } from "../assert.js";
-import type { BlockMatrix } from "./block.js";
-import { bitsOf, claimed, claimedShape, countNonzeros, given } from "./nm.js";
+import { popcount } from "../patterns/bitmap.js";
+import { bitsOf, countNonzeros } from "./bits.js";
+import { type BlockMatrix, indexArray } from "./block.js";
+import { claimed, claimedShape, given } from "./claims.js";
 
 /**
  * Sparse rows with disjoint columns overlaid into dense ones (Complementary Sparsity: Hunter, Spracklen, Ahmad 2021,
@@ -40,12 +42,6 @@ export function checkComplementary(
 }
 
 const lowestBit = (word: number): number => 31 - Math.clz32(word & -word);
-
-function popcount(word: number): number {
-  let n = word - ((word >>> 1) & 0x55555555);
-  n = (n & 0x33333333) + ((n >>> 2) & 0x33333333);
-  return Math.imul((n + (n >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;
-}
 
 /** Which columns each block row occupies: a bitmap of `words` words each, 1/32 of the matrix's bytes. */
 interface Occupancy {
@@ -230,7 +226,7 @@ export function packComplementary(
 
 /** Nonzeros over stored values, 1 when the sets are perfect; 0 for a matrix that stores nothing. */
 export function fillOf({ data }: ComplementaryMatrix): number {
-  return data.length ? countNonzeros(bitsOf(data), 0, data.length) / data.length : 0;
+  return data.length ? countNonzeros(bitsOf(data)) / data.length : 0;
 }
 
 /** Row-major values, zeros included; −0 comes back as 0. */
@@ -289,7 +285,7 @@ export function complementaryToBlocks(m: ComplementaryMatrix): BlockMatrix {
   }
   for (let b = 1; b < indptr.length; b++) indptr[b] += indptr[b - 1];
   const blocks = indptr[indptr.length - 1];
-  const indices = cols <= 65536 ? new Uint16Array(blocks) : new Uint32Array(blocks);
+  const indices = indexArray(cols, blocks);
   const data = new Float32Array(blocks * blockRows);
   const to = bitsOf(data);
   const next = indptr.slice(0, -1);

@@ -1,5 +1,5 @@
 import type { Memory } from "../memory.js";
-import { align16, type InputMap, type Lowered, lower, type Pass } from "./streams.js";
+import { align16, type InputMap, type Lowered, lower, type Pass, PLAN } from "./streams.js";
 
 /** A row-major matrix, zeros included. */
 export interface DenseMatrix {
@@ -13,8 +13,6 @@ export function transposeDense({ rows, cols, data }: DenseMatrix): DenseMatrix {
   for (let r = 0; r < rows; r++) for (let c = 0; c < cols; c++) turned[c * rows + r] = data[r * cols + c];
   return { rows: cols, cols: rows, data: turned };
 }
-
-const PLAN = 32;
 
 /**
  * Orders taps so that one whose channels lie behind another's follows it, and tells how many follow each other: the kernel takes such a
@@ -104,6 +102,22 @@ export function lowerDenseVector(memory: Memory, m: DenseMatrix): Lowered {
     for (let r = 0; r < m.rows; r++) {
       const to = ptr / 4 + 4 + (r >> 4) * m.cols * 16 + (r & 15);
       for (let c = 0; c < m.cols; c++) f32[to + c * 16] = m.data[r * m.cols + c];
+    }
+    return [{ plan: ptr, x: 0, row: 0, first: true, last: true }];
+  });
+}
+
+/** The stream of assembly/dense/spmspv.ts. */
+export function lowerDenseColumns(memory: Memory, m: DenseMatrix, taps: number): Lowered {
+  const column = align16(m.rows * 4);
+  const channels = m.cols / taps;
+  return lower(memory, PLAN + column * m.cols, (ptr) => {
+    const { u32, f32 } = memory;
+    u32.set([m.rows, taps, channels, ptr + PLAN, column], ptr / 4);
+    f32.fill(0, (ptr + PLAN) / 4, (ptr + PLAN + column * m.cols) / 4);
+    for (let j = 0; j < m.cols; j++) {
+      const to = (ptr + PLAN + ((j % taps) * channels + Math.floor(j / taps)) * column) / 4;
+      for (let i = 0; i < m.rows; i++) f32[to + i] = m.data[i * m.cols + j];
     }
     return [{ plan: ptr, x: 0, row: 0, first: true, last: true }];
   });

@@ -1,5 +1,7 @@
-import { fail, integer, MAX_ELEMENTS } from "../assert.js";
+import { fail, integer } from "../assert.js";
+import { bitsOf, countNonzeros } from "./bits.js";
 import { type BlockMatrix, indexArray } from "./block.js";
+import { claimed, claimedShape, given } from "./claims.js";
 
 /**
  * N of each M consecutive inputs: every aligned group of m columns of a row stores n values, zeros among them where it
@@ -36,19 +38,6 @@ const widthOf = (m: number): number => (m <= 4 ? 2 : m <= 16 ? 4 : m <= 256 ? 8 
 
 /** Elements of `indices` that hold the positions of one row. */
 const unitsPerRow = (places: number, m: number): number => (m > 256 ? places : Math.ceil((places * widthOf(m)) / 8));
-
-/** @internal Float32 bits: as integers, NaNs keep their payload and −0 is told from 0 without a float compare. */
-export const bitsOf = (a: Float32Array): Int32Array => new Int32Array(a.buffer, a.byteOffset, a.length);
-
-/** @internal Nonzeros in bits[from..to); −0 counts as zero. No branch: at half zeros it would be mispredicted. */
-export function countNonzeros(bits: Int32Array, from: number, to: number): number {
-  let count = 0;
-  for (let i = from; i < to; i++) {
-    const magnitude = bits[i] << 1;
-    count += (magnitude | -magnitude) >>> 31;
-  }
-  return count;
-}
 
 /**
  * Packs [rows][cols] values of which no group has more than n nonzeros; −0 counts as zero. A group that has fewer
@@ -219,30 +208,6 @@ export function nmToCsr(matrix: NmMatrix): BlockMatrix {
 }
 
 export const bytesNm = (matrix: NmMatrix): number => matrix.indices.byteLength + matrix.data.byteLength;
-
-/** @internal A number that a file claims: an integer in `min..max`, or `ERR_FORMAT`. */
-export function claimed(name: string, value: unknown, min: number, max: number): void {
-  if (!Number.isInteger(value) || (value as number) < min || (value as number) > max) {
-    fail("ERR_FORMAT", name, `an integer in ${min}..${max}`, value);
-  }
-}
-
-/** @internal An array that a file gives: of this class and length, or `ERR_FORMAT`. */
-export function given(
-  name: string,
-  value: unknown,
-  kind: Uint8ArrayConstructor | Uint16ArrayConstructor | Uint32ArrayConstructor | Float32ArrayConstructor,
-  length: number,
-): void {
-  if (!(value instanceof kind)) fail("ERR_FORMAT", name, `a ${kind.name}`, value);
-  if (value.length !== length) fail("ERR_FORMAT", name, `${length} elements`, value.length);
-}
-
-/** @internal Sizes that a file claims, or `ERR_FORMAT`; a dimension of 0 must not hide how large the other is. */
-export function claimedShape(rows: number, cols: number): void {
-  claimed("rows", rows, 0, MAX_ELEMENTS);
-  claimed("cols", cols, 0, Math.floor(MAX_ELEMENTS / Math.max(1, rows)));
-}
 
 /**
  * Checks every field of a matrix from outside: after this, nothing that takes one leaves its arrays.

@@ -1,6 +1,5 @@
 import { type Memory, VECTOR_BYTES } from "../memory.js";
 import { type BlockMatrix, transposeBlock } from "./block.js";
-import type { DenseMatrix } from "./dense.js";
 import { type NmMatrix, placesNm, readPositionsNm } from "./nm.js";
 
 /**
@@ -71,7 +70,8 @@ function cut({ indptr, indices }: BlockMatrix, bounds: readonly number[]): Uint3
 }
 
 const RECORD = 8;
-const PLAN = 32;
+/** Bytes of a plan, before what it points to. */
+export const PLAN = 32;
 
 /**
  * Entries a row and pass should have on average: with fewer, loading and storing y again costs more than reading x from L2.
@@ -322,22 +322,6 @@ export function lowerColumns(memory: Memory, m: BlockMatrix, taps: number, group
       for (let k = 0; k < n; k++) u16[at / 2 + k] = t.indices[from[i] + k] * (r === 1 ? 1 : r / 2);
       f32.set(t.data.subarray(from[i] * r, (from[i] + n) * r), (at + up(n * 2)) / 4);
       at += sizeOf(n);
-    }
-    return [{ plan: ptr, x: 0, row: 0, first: true, last: true }];
-  });
-}
-
-/** The stream of assembly/dense/spmspv.ts. */
-export function lowerDenseColumns(memory: Memory, m: DenseMatrix, taps: number): Lowered {
-  const column = align16(m.rows * 4);
-  const channels = m.cols / taps;
-  return lower(memory, PLAN + column * m.cols, (ptr) => {
-    const { u32, f32 } = memory;
-    u32.set([m.rows, taps, channels, ptr + PLAN, column], ptr / 4);
-    f32.fill(0, (ptr + PLAN) / 4, (ptr + PLAN + column * m.cols) / 4);
-    for (let j = 0; j < m.cols; j++) {
-      const to = (ptr + PLAN + ((j % taps) * channels + Math.floor(j / taps)) * column) / 4;
-      for (let i = 0; i < m.rows; i++) f32[to + i] = m.data[i * m.cols + j];
     }
     return [{ plan: ptr, x: 0, row: 0, first: true, last: true }];
   });

@@ -11,9 +11,10 @@
 // hold is told where the formats are, in bindings/formats/. Every other tensor of the file is a plain one.
 import { fail, MAX_ELEMENTS } from "../assert.js";
 import { type BlockMatrix, indexArray, validateBlock } from "../formats/block.js";
+import { claimed, given } from "../formats/claims.js";
 import { validateComplementary } from "../formats/complementary.js";
 import { BLOCK_COLS, BLOCK_ROWS, type Matrix } from "../formats/format.js";
-import { claimed, given, placesNm, validateNm } from "../formats/nm.js";
+import { placesNm, validateNm } from "../formats/nm.js";
 import type { PackedWeight, WeightLayout } from "../weight.js";
 import {
   readSafetensors,

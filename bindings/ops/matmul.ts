@@ -38,7 +38,7 @@ export function planMatmul(
   const [m, k] = w.shape;
   const n = x.shape[1];
   const { ways } = planPointwise(engine, w, n, force);
-  return { w, plan: { shape: [m, n], ways, macs: macsOf(w, ways) * n, denseMacs: m * k * n } };
+  return { w, plan: { ways, macs: macsOf(w, ways) * n, denseMacs: m * k * n } };
 }
 
 /** One column read as one row. */
@@ -56,5 +56,5 @@ export function matmul(engine: Engine, a: unknown, b: unknown, o: MatmulOptions 
     const { ways } = planLinear(engine, column(x), w, opts.forceKernel);
     return vectorProduct(engine, w, ways[0].cuts[0], x, k, [m, 1], f, false);
   }
-  return convolve(engine, w, x, planPointwise(engine, w, n, opts.forceKernel), 1, [m, n], f, false);
+  return convolve(engine, w, x, planPointwise(engine, w, n, opts.forceKernel), 1, [m, n], f);
 }
