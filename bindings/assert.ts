@@ -75,11 +75,24 @@ export function options<T extends object>(name: string, value: T | undefined, ke
 /** Most elements one array may have: float32 byte offsets inside the engine are 32 bits. */
 export const MAX_ELEMENTS = 2 ** 30 - 16;
 
+/** More dimensions than any framework has. */
+const MAX_RANK = 32;
+
+const isShape = (value: unknown): value is ArrayLike<number> =>
+  Array.isArray(value) || value instanceof Int32Array || value instanceof Uint32Array;
+
+/** A checked copy of a shape, which nobody changes afterwards, and its number of elements. */
+export function shapeOf(name: string, value: unknown): { shape: readonly number[]; size: number } {
+  // Copied before it is checked: what was checked must be what is used.
+  const shape = isShape(value) && value.length <= MAX_RANK ? Object.freeze(Array.from(value)) : value;
+  const size = sizeOf(name, shape);
+  return { shape: shape as readonly number[], size };
+}
+
 /** The number of elements of a shape, after checking each dimension. */
 export function sizeOf(name: string, shape: unknown, rank?: number): number {
-  if (!Array.isArray(shape) && !(shape instanceof Int32Array) && !(shape instanceof Uint32Array)) {
-    fail("ERR_TYPE", name, "an array of dimensions", shape);
-  }
+  if (!isShape(shape)) fail("ERR_TYPE", name, "an array of dimensions", shape);
+  if (shape.length > MAX_RANK) fail("ERR_SHAPE", name, `at most ${MAX_RANK} dimensions`, shape.length);
   if (rank !== undefined && shape.length !== rank) fail("ERR_SHAPE", name, `${rank} dimensions`, shape);
   let size = 1;
   let most = 1;
@@ -96,9 +109,14 @@ export function sizeOf(name: string, shape: unknown, rank?: number): number {
   return size;
 }
 
+/** A `Float32Array`, another realm's (a frame's, a test runner's) too. */
+export const isFloats = (value: unknown): value is Float32Array =>
+  value instanceof Float32Array ||
+  (ArrayBuffer.isView(value) && Reflect.get(value, Symbol.toStringTag) === "Float32Array");
+
 /** A `Float32Array` of exactly `length` elements. */
 export function floats(name: string, value: unknown, length: number): Float32Array {
-  if (!(value instanceof Float32Array)) fail("ERR_TYPE", name, "a Float32Array", value);
+  if (!isFloats(value)) fail("ERR_TYPE", name, "a Float32Array", value);
   if (value.length !== length) fail("ERR_LENGTH", name, `${length} elements`, value.length);
   return value;
 }

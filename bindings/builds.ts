@@ -1,4 +1,4 @@
-import { instantiate, instantiateSync } from "@assemblyscript/loader";
+import { instantiateSync } from "@assemblyscript/loader";
 import { embedded } from "#embedded";
 import { fail, oneOf } from "./assert.js";
 import { KERNELS } from "./kernels.js";
@@ -35,6 +35,12 @@ export function chooseBuild(simd: unknown): Build {
 /** What a user may hand over; a Response is told by its method. */
 const isResponse = (source: unknown): source is Response =>
   typeof source === "object" && source !== null && "arrayBuffer" in source;
+
+async function bodyOf(response: Response): Promise<ArrayBuffer> {
+  if (response.ok === false) throw new Error(`HTTP status ${response.status} ${response.statusText}`);
+  return response.arrayBuffer();
+}
+
 const isBytes = (source: unknown): source is BufferSource =>
   source instanceof ArrayBuffer || ArrayBuffer.isView(source);
 
@@ -56,14 +62,11 @@ export async function loadKernels(build: Build, source: unknown, memory: WebAsse
   let found = "other exports";
   let reason = "";
   try {
-    // The loader's asynchronous way asks for the class Response first, so bytes take its other one. Compiling stays
-    // asynchronous, which a browser's main thread insists on.
-    const { instance } = isResponse(wasm)
-      ? await instantiate(wasm, imports)
-      : instantiateSync(
-          wasm instanceof WebAssembly.Module ? wasm : await WebAssembly.compile(wasm as BufferSource),
-          imports,
-        );
+    // The loader's asynchronous way asks for the class Response first and insists on a response's MIME type, so all take its
+    // other one. Compiling stays asynchronous, which a browser's main thread insists on.
+    const bytes = isResponse(wasm) ? await bodyOf(wasm) : wasm;
+    const module = bytes instanceof WebAssembly.Module ? bytes : await WebAssembly.compile(bytes);
+    const { instance } = instantiateSync(module, imports);
     // The loader wraps exports to convert strings and arrays, at 42 ns a call; the raw ones cost 7.
     kernels = instance.exports as unknown as Record<string, KernelFunction>;
   } catch (error) {

@@ -1,4 +1,4 @@
-import { fail, floats, integer, oneOf, options, sizeOf } from "./assert.js";
+import { fail, floats, integer, oneOf, options, shapeOf, sizeOf } from "./assert.js";
 import { type Build, chooseBuild, type KernelFunction, loadKernels, type WasmSource } from "./builds.js";
 import { type BuildCosts, type Costs, costsOf } from "./costs.js";
 import { describeCuts } from "./dispatch.js";
@@ -25,7 +25,6 @@ import {
 import {
   conv2dSparse,
   explainSparse,
-  handOver,
   linearSparse,
   maxPoolSparse,
   type SparseOutput,
@@ -33,6 +32,7 @@ import {
 } from "./ops/sparse.js";
 import type { ImageLayout } from "./ops/window.js";
 import {
+  handOver,
   type KWinnersDenseOptions,
   type KWinnersOptions,
   kWinners,
@@ -103,6 +103,13 @@ const forgotten = new FinalizationRegistry<{ engine: Engine; resource: Resource;
 const namesOutput = <T extends object>(o: T | undefined): o is T & { output: unknown } =>
   typeof o === "object" && o !== null && "output" in o;
 
+/** The other options, inherited ones among them. */
+function withoutOutput<T extends { output?: unknown }>(o: T): Omit<T, "output"> {
+  const rest: Record<string, unknown> = {};
+  for (const key in o) if (key !== "output") rest[key] = o[key];
+  return rest as Omit<T, "output">;
+}
+
 /** Kernels, their memory, and all operations. Made by {@link createEngine}; every call is synchronous. */
 export class Engine {
   /** The build that runs. */
@@ -162,9 +169,9 @@ export class Engine {
    * const x = engine.tensor(new Float32Array([1, 2, 3, 4, 5, 6]), [2, 3]);
    */
   tensor(data: Float32Array, shape: readonly number[]): Tensor {
-    const size = sizeOf("shape", shape);
-    const values = own(this, floats("data", data, size));
-    return this.produce([...shape], undefined, [], (y) => y.data.set(values));
+    const checked = shapeOf("shape", shape);
+    const values = own(this, floats("data", data, checked.size));
+    return this.produce(checked.shape, undefined, [], (y) => y.data.set(values));
   }
 
   /**
@@ -179,7 +186,7 @@ export class Engine {
    */
   pack(data: Float32Array, shape: readonly number[], o?: PackOptions): PackedWeight {
     void this.memory;
-    return packWeight(this, data, shape, options("options", o, ["format", "layout"]));
+    return packWeight(this, data, shape, o);
   }
 
   /**
@@ -291,8 +298,7 @@ export class Engine {
   linear(x: TensorLike | SparseTensor, w: PackedWeight, o?: LinearOptions & SparseOutput): Tensor | SparseTensor {
     if (!namesOutput(o)) return x instanceof SparseTensor ? linearSparse(this, x, w, o) : linear(this, x, w, o);
     const sparse = wantsSparse(o);
-    const { output: _, ...rest } = o;
-    const y = this.linear(x, w, rest);
+    const y = this.linear(x, w, withoutOutput(o));
     return sparse ? handOver(this, y) : y;
   }
 
@@ -323,13 +329,14 @@ export class Engine {
   conv2d(x: TensorLike | SparseTensor, w: PackedWeight, o?: Conv2dOptions & SparseOutput): Tensor | SparseTensor {
     if (!namesOutput(o)) return x instanceof SparseTensor ? conv2dSparse(this, x, w, o) : conv2d(this, x, w, o);
     const sparse = wantsSparse(o);
-    const { output: _, ...rest } = o;
-    const y = this.conv2d(x, w, rest);
-    return sparse ? handOver(this, y, rest.layout ?? "nchw") : y;
+    const y = this.conv2d(x, w, withoutOutput(o));
+    return sparse ? handOver(this, y, o.layout ?? "nchw") : y;
   }
 
   /**
-   * Largest pixel under each window.
+   * Largest pixel under each window. Of a sparse tensor what was dropped counts as 0, and the result holds all that is not 0: of
+   * windows of four pixels with 12.5% active channels each, up to 50% are active. Pool before k-winners where the network allows.
+   *
    * @throws as {@link conv2d}
    * @example
    * engine.maxPool2d({ data: new Float32Array([1, 2, 3, 4]), shape: [1, 1, 2, 2] }, { kernel: 2 }).data; // 4
@@ -346,19 +353,21 @@ export class Engine {
    * they are among zeros, which is what a layer wants that reads all its inputs, and takes less time than lists of them; with
    * `boost`, `breakTies` or local winners of nchw it takes more, as they are made of lists.
    *
-   * @param x rows of features, or an image
+   * @param x rows of features, or an image; of a sparse tensor what was dropped takes part as 0
    * @throws TypeError `ERR_TYPE`; RangeError `ERR_VALUE`, `ERR_SHAPE`, `ERR_LENGTH`, `ERR_DISPOSED`, `ERR_ENGINE`, `ERR_MEMORY`
    * @example
    * const x = { data: new Float32Array([3, -1, 2, 0]), shape: [1, 4] };
    * engine.kWinners(x, { k: 2 }).indices; // 0, 2
    */
-  kWinners(x: TensorLike, o: KWinnersDenseOptions): Tensor;
-  kWinners(x: TensorLike, o: KWinnersOptions & { output?: "sparse" }): SparseTensor;
-  kWinners(x: TensorLike, o: KWinnersDenseOptions | (KWinnersOptions & { output?: "sparse" })): Tensor | SparseTensor {
+  kWinners(x: TensorLike | SparseTensor, o: KWinnersDenseOptions): Tensor;
+  kWinners(x: TensorLike | SparseTensor, o: KWinnersOptions & { output?: "sparse" }): SparseTensor;
+  kWinners(
+    x: TensorLike | SparseTensor,
+    o: KWinnersDenseOptions | (KWinnersOptions & { output?: "sparse" }),
+  ): Tensor | SparseTensor {
     if (!namesOutput(o)) return kWinners(this, x, o);
-    const { output, ...rest } = o;
-    const dense = oneOf("output", output, ["sparse", "dense"] as const, "sparse") === "dense";
-    return dense ? kWinnersDense(this, x, rest) : kWinners(this, x, rest);
+    const dense = oneOf("output", o.output, ["sparse", "dense"] as const, "sparse") === "dense";
+    return (dense ? kWinnersDense : kWinners)(this, x, withoutOutput(o));
   }
 
   /**
@@ -369,7 +378,7 @@ export class Engine {
    * @example
    * engine.toSparse({ data: new Float32Array([0, 5, 0, 7]), shape: [1, 4] }).values; // 5, 7
    */
-  toSparse(x: TensorLike, o?: ToSparseOptions): SparseTensor {
+  toSparse(x: TensorLike | SparseTensor, o?: ToSparseOptions): SparseTensor {
     return toSparse(this, x, o);
   }
 

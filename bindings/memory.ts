@@ -21,7 +21,7 @@ const up = (n: number, to: number) => Math.ceil(n / to) * to;
 export class Memory {
   readonly wasm: WebAssembly.Memory;
   readonly #max: number;
-  /** Free blocks by address: start and size in turn, in bytes. */
+  /** Free blocks by address, in bytes. */
   readonly #free: { ptr: number; size: number }[];
   readonly #live = new Map<number, number>();
   #scratch = { ptr: 0, size: 0 };
@@ -101,7 +101,7 @@ export class Memory {
   /**
    * What an operation works in: a block for its result, unless it has one, and a scratch pointer for each size, which are
    * its own until {@link rest}. The scratch is one block that stays: operations follow one another.
-   * @throws RangeError `ERR_MEMORY`; then there is neither, and memory has not grown
+   * @throws RangeError `ERR_MEMORY`; then there is neither, and memory has not grown, unless it is the host that refuses
    */
   working(result: number | undefined, sizes: readonly number[]): { ptr: number; scratch: number[] } {
     let total = 0;
@@ -113,7 +113,12 @@ export class Memory {
       if (!this.#fits(blocks, true)) this.#refuse(total + (result ?? 0));
     }
     const ptr = result === undefined ? 0 : this.alloc(result);
-    if (total > this.#scratch.size) this.#scratch = { ptr: this.#take(total), size: total };
+    try {
+      if (total > this.#scratch.size) this.#scratch = { ptr: this.#take(total), size: total };
+    } catch (error) {
+      if (result !== undefined) this.free(ptr);
+      throw error;
+    }
     this.#working = true;
     let at = this.#scratch.ptr;
     const scratch = sizes.map((size) => {
@@ -210,7 +215,16 @@ export class Memory {
     // A sixteenth more than there is, so that a growing model does not grow the memory tensor by tensor, nor reserves much in vain.
     const room = this.#max - this.reserved;
     const bytes = Math.min(Math.max(need, up(this.reserved / 16, PAGE)), room);
-    if (need > room || !(this.#tryGrow(bytes) || this.#tryGrow(need))) this.#refuse(size);
+    if (need > room) this.#refuse(size);
+    if (!this.#tryGrow(bytes) && !this.#tryGrow(need)) {
+      fail(
+        "ERR_MEMORY",
+        "memory",
+        `a host with ${need} more bytes`,
+        "one that refuses them",
+        ` with ${this.#inUse} in use`,
+      );
+    }
     const grown = this.reserved - GUARD - end;
     if (open) open.size += grown;
     else this.#free.push({ ptr: end, size: grown });

@@ -22,7 +22,8 @@ export const listsAt = (ptr: number, rows: number, most: number): Lists => {
 
 /**
  * An activation of which only some elements are kept, as a list of (feature, value) for each row, or for each pixel of an image.
- * Made by `engine.kWinners`, `engine.toSparse` and `engine.sparseTensor`; `linear`, `conv2d` and `maxPool2d` take it as x.
+ * Made by `engine.kWinners`, `engine.toSparse` and `engine.sparseTensor`; `linear`, `conv2d`, `maxPool2d` and `kWinners` take it as x.
+ * It has room for all elements of the dense tensor, 8 bytes each, however few it keeps.
  */
 export class SparseTensor {
   /** Dimensions of the dense tensor. */
@@ -51,7 +52,7 @@ export class SparseTensor {
     ptr: number,
   ) {
     this.engine = engine;
-    this.shape = shape;
+    this.shape = Object.freeze(shape);
     this.size = size;
     this.rows = rows;
     this.cols = cols;
@@ -105,21 +106,65 @@ export class SparseTensor {
    * @throws TypeError `ERR_TYPE`; RangeError `ERR_DISPOSED`, `ERR_SHAPE`, `ERR_ENGINE`, `ERR_MEMORY`
    */
   toDense(o?: { out?: Tensor }): Tensor {
-    const { engine, rows, cols, shape, size } = this;
+    const { engine, shape, size } = this;
     void this.lists;
     const out = checkOut(engine, options("options", o, ["out"]).out, shape, []);
-    const planes = this.layout === "nchw" && rows > 0 && cols > 0;
-    return engine.produce(shape, out, [planes ? size * 4 : 0], (y, [pixels]) => {
-      const { ptr, indices, values } = this.lists;
-      const { f32_from_lists: spread, f32_transpose: transpose } = engine.kernels;
-      spread(rows, cols, ptr, indices, values, planes ? pixels : y.ptr);
-      if (!planes) return;
-      const each = shape[2] * shape[3];
-      for (let i = 0; i < shape[0]; i++) {
-        const from = i * each * cols * 4;
-        transpose(each, cols, pixels + from, cols * 4, y.ptr + from, each * 4);
-      }
-    });
+    return engine.produce(shape, out, [this.#turned ? size * 4 : 0], (y, [pixels]) => this.#spread(y.ptr, pixels));
+  }
+
+  /** Whether the dense order is not that of the lists. */
+  get #turned(): boolean {
+    return this.layout === "nchw" && this.size > 0;
+  }
+
+  #spread(to: number, pixels: number): void {
+    const { engine, rows, cols, shape } = this;
+    const { ptr, indices, values } = this.lists;
+    const { f32_from_lists: spread, f32_transpose: transpose } = engine.kernels;
+    const turned = this.#turned;
+    spread(rows, cols, ptr, indices, values, turned ? pixels : to);
+    if (!turned) return;
+    const each = shape[2] * shape[3];
+    for (let i = 0; i < shape[0]; i++) {
+      const from = i * each * cols * 4;
+      transpose(each, cols, pixels + from, cols * 4, to + from, each * 4);
+    }
+  }
+
+  /** @internal Bytes that {@link spread} takes. */
+  get spreadBytes(): number {
+    return this.size * 4 + (this.#turned ? this.#apart : 0);
+  }
+
+  /** @internal Writes the dense elements to an address; behind them lies what is turned. */
+  spread(to: number): void {
+    this.#spread(to, to + this.#apart);
+  }
+
+  /** Bytes of the dense elements, in whole vectors. */
+  get #apart(): number {
+    return Math.ceil(this.size / 4) * 16;
+  }
+
+  /**
+   * The elements that are not 0 under another shape, in lists of their own: of an image, [n, c · h · w] is what `linear` takes.
+   *
+   * @param o `layout`: of four dimensions, which are an image's; default `"nchw"`
+   * @throws TypeError `ERR_TYPE`; RangeError `ERR_DISPOSED`, `ERR_SHAPE`, `ERR_VALUE`, `ERR_MEMORY`
+   * @example
+   * const winners = engine.kWinners({ data: new Float32Array([1, 4, 3, 2]), shape: [1, 1, 2, 2] }, { k: 2 });
+   * winners.reshape([1, 4]).indices; // 1, 2
+   */
+  reshape(shape: readonly number[], o?: { layout?: ImageLayout }): SparseTensor {
+    const dense = this.toDense();
+    let shaped: Tensor | undefined;
+    try {
+      shaped = dense.reshape(shape);
+      return this.engine.toSparse(shaped, options("options", o, ["layout"]));
+    } finally {
+      shaped?.dispose();
+      dense.dispose();
+    }
   }
 
   /** Gives the memory back. A second call does nothing. */

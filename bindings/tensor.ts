@@ -1,4 +1,4 @@
-import { fail, sizeOf } from "./assert.js";
+import { fail, shapeOf } from "./assert.js";
 import type { Engine } from "./engine.js";
 
 /** A block of engine memory that one or more tensors (reshape) look at. */
@@ -22,7 +22,7 @@ export class Tensor {
   /** @internal */
   constructor(engine: Engine, shape: readonly number[], size: number, storage: Storage) {
     this.engine = engine;
-    this.shape = shape;
+    this.shape = Object.freeze(shape);
     this.size = size;
     this.#storage = storage;
     storage.owners++;
@@ -62,9 +62,9 @@ export class Tensor {
    */
   reshape(shape: readonly number[]): Tensor {
     void this.ptr;
-    const size = sizeOf("shape", shape);
-    if (size !== this.size) fail("ERR_SHAPE", "shape", `dimensions of ${this.size} elements`, shape);
-    return new Tensor(this.engine, [...shape], size, this.#storage);
+    const checked = shapeOf("shape", shape);
+    if (checked.size !== this.size) fail("ERR_SHAPE", "shape", `dimensions of ${this.size} elements`, shape);
+    return new Tensor(this.engine, checked.shape, this.size, this.#storage);
   }
 
   /** Gives the memory back. A second call does nothing. */

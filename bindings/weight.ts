@@ -1,9 +1,10 @@
-import { fail, floats, oneOf, options, sizeOf } from "./assert.js";
+import { fail, floats, oneOf, options, shapeOf } from "./assert.js";
 import type { Work } from "./costs.js";
 import { candidates } from "./dispatch.js";
 import type { Engine } from "./engine.js";
+import { bitsOf, countNonzeros } from "./formats/bits.js";
 import { type BlockMatrix, splitBlocks } from "./formats/block.js";
-import { type DenseMatrix, lowerDense, lowerDenseVector, transposeDense } from "./formats/dense.js";
+import { type DenseMatrix, lowerDense, lowerDenseColumns, lowerDenseVector, transposeDense } from "./formats/dense.js";
 import {
   BLOCK_COLS,
   BLOCK_ROWS,
@@ -25,7 +26,6 @@ import {
   type Lowered,
   lowerBlocks,
   lowerColumns,
-  lowerDenseColumns,
   lowerNmVector,
   lowerSlices,
 } from "./formats/streams.js";
@@ -94,7 +94,7 @@ export class PackedWeight {
   /** @internal */
   constructor(engine: Engine, matrix: Matrix, shape: readonly number[], layout: WeightLayout, why: Why) {
     this.engine = engine;
-    this.shape = shape;
+    this.shape = Object.freeze(shape);
     this.matrix = matrix;
     this.format = formatOf(matrix);
     this.layout = layout;
@@ -132,15 +132,18 @@ export class PackedWeight {
     return this.#disposed || this.engine.disposed;
   }
 
-  /** The values with their zeros, in the order they were packed from. From a sparse format −0 comes back as 0. */
+  /** The values with their zeros, in the order they were packed from. A −0 that a sparse format was packed from comes back as 0. */
   toDense(): Float32Array {
     this.assertLive();
     return reorder(unpack(this.matrix), this.shape, this.layout, "to");
   }
 
   /**
-   * New numbers on the same zeros, in the order the weight was packed from. A stored weight may become 0 and stays stored, a 0
-   * that a block or a group stores may become anything; a dense weight stores every place, so it takes any numbers.
+   * New numbers on the same zeros, in the order the weight was packed from. A stored weight may become 0 and stays stored, but
+   * for a complementary block of nothing else; a 0 that a block or a group stores may become anything; a dense weight stores every
+   * place, so it takes any numbers. `explain()` keeps the reasons it had when the weight was packed.
+   *
+   * @throws TypeError `ERR_TYPE`; RangeError `ERR_DISPOSED`
    * @throws RangeError `ERR_LENGTH`; `ERR_VALUE` for a nonzero where nothing is stored, and nothing has changed
    */
   update(values: Float32Array): void {
@@ -149,7 +152,7 @@ export class PackedWeight {
     floats("values", values, matrix.rows * matrix.cols);
     const ordered = reorder(values, this.shape, this.layout, "from");
     const next = gather(matrix, ordered);
-    if (countNonzeros(next) !== countNonzeros(ordered)) {
+    if (countNonzeros(bitsOf(next)) !== countNonzeros(bitsOf(ordered))) {
       const kept = unpack({ ...matrix, data: next } as Matrix);
       const at = ordered.findIndex((v, i) => v !== 0 && kept[i] === 0);
       const where = ` at row ${Math.floor(at / matrix.cols)}, column ${at % matrix.cols}`;
@@ -312,14 +315,8 @@ export function givenWeight(
   });
 }
 
-const countNonzeros = (values: Float32Array): number => {
-  let n = 0;
-  for (let i = 0; i < values.length; i++) if (values[i] !== 0) n++;
-  return n;
-};
-
 function countsOf({ rows, cols, data }: Matrix): { nnz: number; density: number; fill: number } {
-  const nnz = countNonzeros(data);
+  const nnz = countNonzeros(bitsOf(data));
   return { nnz, density: rows * cols ? nnz / (rows * cols) : 0, fill: data.length ? nnz / data.length : 1 };
 }
 
@@ -341,12 +338,14 @@ function reorder(data: Float32Array, shape: readonly number[], layout: WeightLay
   const [out, inn, kh = 1, kw = 1] = shape;
   const spots = kh * kw;
   const result = new Float32Array(data.length);
+  // As integers: a signalling NaN that passes through a float is quiet.
+  const [from, to] = [bitsOf(data), bitsOf(result)];
   for (let s = 0, user = 0; s < spots; s++) {
     for (let i = 0; i < inn; i++) {
       for (let o = 0; o < out; o++, user++) {
         const ours = (o * inn + i) * spots + s;
-        if (way === "from") result[ours] = data[user];
-        else result[user] = data[ours];
+        if (way === "from") to[ours] = from[user];
+        else to[user] = from[ours];
       }
     }
   }
@@ -410,25 +409,26 @@ function optionsFor(found: Detection): Option[] {
 }
 
 /** Validates, chooses a format, packs. */
-export function packWeight(engine: Engine, data: unknown, shape: unknown, o: PackOptions): PackedWeight {
-  if (!Array.isArray(shape)) fail("ERR_TYPE", "shape", "an array of dimensions", shape);
+export function packWeight(engine: Engine, data: unknown, given: unknown, o: PackOptions | undefined): PackedWeight {
+  const { shape, size } = shapeOf("shape", given);
   if (shape.length !== 2 && shape.length !== 4) {
     fail("ERR_SHAPE", "shape", "2 dimensions [out, in] or 4 [out, in, kh, kw]", shape);
   }
-  const size = sizeOf("shape", shape);
   const { format: wish = "auto", layout: order } = options("options", o, ["format", "layout"]);
   const layout: WeightLayout =
     shape.length === 2 ? oneOf("layout", order, ["oi", "io"], "oi") : oneOf("layout", order, ["oihw", "hwio"], "oihw");
   const asked = wish === "auto" ? undefined : checkFormat(wish);
-  const ours: number[] =
-    layout === "io" ? [shape[1], shape[0]] : layout === "hwio" ? [shape[3], shape[2], shape[0], shape[1]] : [...shape];
-  const given = floats("data", data, size);
-  const values = reorder(given, ours, layout, "from");
-  const { format, why } = decide(engine, values, ours, asked);
-  // A dense weight keeps the array: it must be its own, whatever the caller does with theirs.
-  const kept = format === "dense" && values === given ? values.slice() : values;
+  const ours =
+    layout === "io" ? [shape[1], shape[0]] : layout === "hwio" ? [shape[3], shape[2], shape[0], shape[1]] : shape;
+  const theirs = floats("data", data, size);
+  const values = reorder(theirs, ours, layout, "from");
   const cols = ours.slice(1).reduce((a, b) => a * b, 1);
-  return new PackedWeight(engine, packAs(format, kept, ours[0], cols), ours, layout, why);
+  const packedAs = (format: Format) =>
+    // A dense weight keeps the array: it must be its own, whatever the caller does with theirs.
+    packAs(format, format === "dense" && values === theirs ? values.slice() : values, ours[0], cols);
+  const matrix = asked && packedAs(asked);
+  const { format, why } = decide(engine, values, ours, matrix && { format: asked, places: matrix.data.length });
+  return new PackedWeight(engine, matrix ?? packedAs(format), ours, layout, why);
 }
 
 /** The format that was asked for, or the one that the cost model finds fastest for what the zeros look like. */
@@ -436,13 +436,17 @@ function decide(
   engine: Engine,
   values: Float32Array,
   shape: readonly number[],
-  asked: Format | undefined,
+  asked: Option | undefined,
 ): { format: Format; why: Why } {
   const found = detect(values, shape);
-  const { rows: m, cols: k } = found;
+  const { rows: m, cols: k, nnz } = found;
   const flat = shape.length === 2;
   const dense = predict(engine, { format: "dense", places: m * k }, m, k);
-  const rated = optionsFor(found).map((option) => {
+  const offered = optionsFor(found);
+  if (asked && asked.format !== "dense" && !offered.some((x) => formatName(x.format) === formatName(asked.format))) {
+    offered.unshift(asked);
+  }
+  const rated = offered.map((option) => {
     const t = predict(engine, option, m, k);
     return { ...option, oneRow: ratio(dense.oneRow, t.oneRow), manyRows: ratio(dense.manyRows, t.manyRows) };
   });
@@ -452,13 +456,15 @@ function decide(
   // A more specific format is smaller at the same speed, so it takes more than a tie to leave it.
   const best = rated.reduce((a, b) => (gain(b) > gain(a) * 1.02 ? b : a));
   const worth = gain(best) >= WORTH && best.places <= m * k * SPARSE;
-  const format = asked ?? (worth ? best.format : "dense");
+  const format = asked?.format ?? (worth ? best.format : "dense");
   const zeros = `${((m * k ? found.sparsity : 0) * 100).toFixed(1)}% zeros`;
   const said = rated.find((x) => formatName(x.format) === formatName(format)) ?? best;
   const speed = flat
     ? `${said.oneRow.toFixed(1)}x dense for one row, ${said.manyRows.toFixed(1)}x for ${MANY}`
     : `${said.manyRows.toFixed(1)}x dense`;
   const { complementary: sets } = found;
+  const fill = asked?.places ? nnz / asked.places : 1;
+  const empty = asked && asked.format !== "dense" && fill < FULL ? `, ${Math.round(fill * 100)}% full` : "";
   const loose = sets && sets.fill < FULL ? `; complementary sets would be ${Math.round(sets.fill * 100)}% full` : "";
   const choice = asked ? "asked for" : format === "dense" ? "no sparse format is faster" : "fastest";
   return {
@@ -466,7 +472,7 @@ function decide(
     why: {
       auto: asked === undefined,
       structure: found.name,
-      reason: `${choice}: ${found.name}, ${zeros}, ${formatName(said.format)} predicted at ${speed}${loose}`,
+      reason: `${choice}: ${found.name}, ${zeros}, ${formatName(said.format)}${empty} predicted at ${speed}${loose}`,
       alternatives: [
         { format: "dense" as const, oneRow: 1, manyRows: 1 },
         ...rated.map(({ format, oneRow, manyRows }) => ({ format, oneRow, manyRows })),

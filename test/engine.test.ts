@@ -2,13 +2,29 @@
 // growth, builds and modules, the allocator, and what a packed weight says of itself.
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import { runInNewContext } from "node:vm";
 import fc from "fast-check";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { supports } from "../bindings/builds.js";
 import { formatName } from "../bindings/formats/format.js";
-import type { Conv2dOptions, Costs, EngineOptions, Explanation, Format, WeightLayout } from "../bindings/index.js";
-import { createEngine, type Engine, type PackedWeight, type Tensor } from "../bindings/index.js";
+import type {
+  Conv2dOptions,
+  Costs,
+  EngineOptions,
+  Explanation,
+  Format,
+  LinearOptions,
+  WeightLayout,
+} from "../bindings/index.js";
+import {
+  type CodedError,
+  createEngine,
+  type Engine,
+  type PackedWeight,
+  SparseTensor,
+  type Tensor,
+} from "../bindings/index.js";
 import { KERNELS, type Kernel } from "../bindings/kernels.js";
 import { FIRST, Memory } from "../bindings/memory.js";
 import {
@@ -541,6 +557,86 @@ test("memory: a host that refuses the first bytes is ERR_MEMORY", () => {
   }
 });
 
+test("memory: a host that refuses to grow is ERR_MEMORY, keeps nothing, and the engine goes on", () =>
+  onEachBuild((engine) => {
+    const { wasm } = engine.memory;
+    // The first growth of a call is its result's, the second its scratch's.
+    for (const granted of [0, 1]) {
+      let left = granted;
+      wasm.grow = (pages) => {
+        if (left-- <= 0) throw new RangeError("no");
+        return WebAssembly.Memory.prototype.grow.call(wasm, pages);
+      };
+      const before = engine.stats();
+      const n = 4e6 * (granted + 1);
+      const refused = () => engine.relu({ data: new Float32Array(n), shape: [n] });
+      assert.throws(
+        refused,
+        (e: CodedError) => e.code === "ERR_MEMORY" && /^"memory" expected a host with/.test(e.message),
+      );
+      const { bytesInUse, tensors, weights } = engine.stats();
+      assert.equal([bytesInUse, tensors, weights], [before.bytesInUse, before.tensors, before.weights]);
+      assert.equal([...engine.relu({ data: new Float32Array([-1, 2]), shape: [2] }).data], [0, 2]);
+      left = Infinity;
+      const y = engine.relu({ data: new Float32Array(1e5).fill(-1), shape: [1e5] });
+      assert.is(
+        y.data.every((v) => v === 0),
+        true,
+      );
+    }
+  }));
+
+test("shapes are what they were checked to be", () =>
+  onEachBuild((engine) => {
+    const w = engine.pack(new Float32Array([1, 0, 0, 2]), new Int32Array([2, 2]) as never);
+    const x = engine.tensor(new Float32Array([3, 4]), [1, 2]);
+    const lists = engine.toSparse(x);
+    for (const { shape } of [w, x, engine.relu(x), engine.linear(x, w), lists, x.reshape([2])]) {
+      assert.throws(() => Object.assign(shape, { 0: 1e6 }), /read only/);
+    }
+    // Read once: what answers otherwise a second time changes nothing.
+    let reads = 0;
+    const shape = new Proxy([1, 2], {
+      get: (target, key) => (key === "0" ? (reads++ ? 1e6 : 1) : Reflect.get(target, key)),
+    });
+    assert.equal(engine.linear({ data: new Float32Array([3, 4]), shape }, w).shape, [1, 2]);
+    let biases = 0;
+    const o = {
+      get bias() {
+        return new Float32Array(biases++ ? 1e6 : 2).fill(1);
+      },
+    };
+    assert.equal([...engine.linear(x, w, o).data], [4, 9]);
+    assert.equal([reads, biases], [1, 1]);
+    assert.throws(() => engine.tensor(new Float32Array(1), new Array(33).fill(1)), /at most 32 dimensions/);
+  }));
+
+test("arrays of another realm, and onnxruntime's spelling beside an empty one of ours", () =>
+  onEachBuild((engine) => {
+    const foreign = runInNewContext("Float32Array.of(3, 4)") as Float32Array;
+    assert.not(foreign instanceof Float32Array);
+    const w = engine.pack(runInNewContext("Float32Array.of(1, 0, 0, 2)"), [2, 2]);
+    const x = { data: foreign, shape: undefined, dims: [1, 2] };
+    assert.equal([...engine.linear(x as never, w, { bias: foreign }).data], [6, 12]);
+  }));
+
+test("options may be inherited, with an output or without", () =>
+  onEachBuild((engine) => {
+    const w = engine.pack(new Float32Array([1, 0, 0, 2]), [2, 2]);
+    const x = { data: new Float32Array([-1, 3]), shape: [1, 2] };
+    const base = { activation: "relu" as const };
+    const dense: LinearOptions = Object.create(base, { output: { value: "dense", enumerable: true } });
+    assert.equal([...engine.linear(x, w, Object.create(base) as LinearOptions).data], [0, 6]);
+    assert.equal([...engine.linear(x, w, dense).data], [0, 6]);
+    const sparse = Object.create(base, { output: { value: "sparse" } });
+    assert.instance(engine.linear(x, w, sparse), SparseTensor);
+    const winners: Tensor = engine.kWinners(
+      x,
+      Object.create({ k: 1, output: "dense" }) as { k: number; output: "dense" },
+    );
+    assert.equal([...winners.data], [0, 3]);
+  }));
+
 test("maxMemory: what an operation worked in is there for tensors and weights afterwards", async () => {
   const afterwards: [name: string, call: (engine: Engine) => Tensor][] = [
     ["tensor", (engine) => engine.tensor(zeros(150000), [150000])],
@@ -681,6 +777,7 @@ test("wasm may be bytes, a module, a response, or a promise of one", async () =>
     ["a promise of bytes", Promise.resolve(bytes)],
     ["a promise of a module", WebAssembly.compile(bytes)],
     ["a promise of a response", Promise.resolve(response())],
+    ["a response of another type", new Response(bytes)],
   ];
   for (const [name, wasm] of sources) {
     const engine = await createEngine({ simd: "simd128", wasm });
@@ -688,6 +785,8 @@ test("wasm may be bytes, a module, a response, or a promise of one", async () =>
     sameResults(everything(engine, random()), expected, name);
     engine.dispose();
   }
+  const missing = await createEngine({ wasm: new Response("", { status: 404 }) }).catch((reason: Error) => reason);
+  assert.match((missing as Error).message, /^"wasm" expected .*: Error: HTTP status 404/);
   const failing = Promise.reject(new Error("the user's own"));
   const error = await createEngine({ wasm: failing }).catch((reason: Error) => reason);
   assert.is((error as Error).message, "the user's own");
@@ -996,6 +1095,36 @@ test("weights: toDense gives back what was packed, and the numbers about it are 
       assert.equal(held(engine), NOTHING);
     });
     fc.assert(property, { seed, numRuns: 1500 });
+  }));
+
+test("weights: a NaN comes back with all its bits", () =>
+  onEachBuild((engine) => {
+    // Signalling, which a float register would quiet, negative, and with a payload.
+    const data = new Float32Array(Uint32Array.of(0x7f800001, 0, 0xffa00002, 0, 0, 0x7fc12345, 0, 0x3f800000).buffer);
+    for (const format of [...FORMATS, "auto" as const]) {
+      if (typeof format === "object" && format.kind === "nm" && format.n < format.m / 2) continue;
+      for (const layout of ["oi", "io"] as const) {
+        const w = engine.pack(data, [2, 4], { format, layout });
+        assert.equal(
+          [...new Uint32Array(w.toDense().buffer)],
+          [...new Uint32Array(data.buffer)],
+          nameOf(format) + layout,
+        );
+      }
+    }
+  }));
+
+test("explain of a format that was asked for tells its own speed, and how empty it is", () =>
+  onEachBuild((engine) => {
+    const data = weightsFor("csr", 64, 128, 0.95, random());
+    const format = { kind: "complementary", overlay: 4, blockRows: 4 } as const;
+    const { reason, alternatives } = engine.pack(data, [64, 128], { format }).explain();
+    assert.match(reason, /^asked for: .*, complementary 4x4, \d+% full predicted at /);
+    assert.ok(alternatives.some((other) => formatName(other.format) === "complementary 4x4"));
+    assert.match(
+      engine.pack(data, [64, 128], { format: "dense" }).explain().reason,
+      /^asked for: .* csr predicted at /,
+    );
   }));
 
 test("weights: columns beyond 16 bits", () =>

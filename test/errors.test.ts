@@ -953,10 +953,10 @@ table("kWinners and toSparse", [
 ]);
 
 table("sparse inputs", [
-  ["ERR_DISPOSED", "tensor", ({ engine, goneSparse, w }) => engine.linear(goneSparse, w)],
-  ["ERR_DISPOSED", "tensor", ({ engine, goneSparse, k }) => engine.conv2d(goneSparse, k)],
-  ["ERR_DISPOSED", "tensor", ({ engine, goneSparse }) => engine.maxPool2d(goneSparse, { kernel: 2 })],
-  ["ERR_DISPOSED", "tensor", ({ engine, goneSparse, w }) => engine.explain("linear", goneSparse, w)],
+  ["ERR_DISPOSED", "x", ({ engine, goneSparse, w }) => engine.linear(goneSparse, w)],
+  ["ERR_DISPOSED", "x", ({ engine, goneSparse, k }) => engine.conv2d(goneSparse, k)],
+  ["ERR_DISPOSED", "x", ({ engine, goneSparse }) => engine.maxPool2d(goneSparse, { kernel: 2 })],
+  ["ERR_DISPOSED", "x", ({ engine, goneSparse, w }) => engine.explain("linear", goneSparse, w)],
   ["ERR_DISPOSED", "tensor", ({ goneSparse }) => goneSparse.toDense()],
   ["ERR_ENGINE", "x", ({ engine, otherSparse, w }) => engine.linear(otherSparse, w)],
   ["ERR_ENGINE", "x", ({ engine, otherSparse, k }) => engine.conv2d(otherSparse, k)],
@@ -984,8 +984,8 @@ table("sparse inputs", [
   // Whatever else takes a tensor takes no lists.
   ["ERR_TYPE", "b", ({ engine, w, sx }) => engine.matmul(w, sx as never)],
   ["ERR_TYPE", "x", ({ engine, sx }) => engine.relu(sx as never)],
-  ["ERR_TYPE", "x", ({ engine, sx }) => engine.toSparse(sx as never)],
-  ["ERR_TYPE", "x", ({ engine, sx }) => engine.kWinners(sx as never, { k: 1 })],
+  ["ERR_TYPE", "x", ({ engine, sx }) => engine.sigmoid(sx as never)],
+  ["ERR_TYPE", "x", ({ engine, sparseImage }) => engine.globalAvgPool2d(sparseImage as never)],
   ["ERR_TYPE", "x", ({ engine, sparseImage }) => engine.avgPool2d(sparseImage as never, { kernel: 2 })],
   ["ERR_TYPE", "residual", ({ engine, x, w, sx }) => engine.linear(x, w, { residual: sx as never })],
   ["ERR_TYPE", "out", ({ engine, x, w, sx }) => engine.linear(x, w, { out: sx as never })],

@@ -319,7 +319,7 @@ test("toSparse and toDense: any values, thresholds and layouts", async () => {
       fc.record({
         shape: fc.constant(shape),
         data: fc.array(number, { minLength: sizeOf(shape), maxLength: sizeOf(shape) }),
-        threshold: fc.constantFrom(undefined, 0, 1e-45, 0.1, 1, 2.5, Infinity),
+        threshold: fc.constantFrom(undefined, 0, 1e-45, 1e-50, 0.1, 0.7, 1, 2.5, 1e39, Infinity),
         nhwc: fc.boolean(),
       }),
     );
@@ -329,7 +329,7 @@ test("toSparse and toDense: any values, thresholds and layouts", async () => {
       const layout: ImageLayout | undefined = shape.length === 4 ? (nhwc ? "nhwc" : "nchw") : undefined;
       const label = `${engine.simd} toSparse [${shape}] ${layout} ${threshold}`;
       const of = rowsOf(shape, layout);
-      const keep = (i: number) => !(Math.abs(x[i]) <= Math.fround(threshold ?? 0));
+      const keep = (i: number) => !(Math.abs(x[i]) <= (threshold ?? 0));
       const exact = plainLists(x, of, keep);
       const o = { ...(threshold === undefined ? {} : { threshold }), ...(layout ? { layout } : {}) };
       const y = engine.toSparse({ data: x, shape }, o);
@@ -379,6 +379,37 @@ test("sparseTensor: arrays of any integers, copied; stored zeros and odd numbers
     assert.equal([...row.toDense().data], [0, 0, 0, 0]);
     const none = engine.sparseTensor({ indices: [], values: new Float32Array(0), indptr: [0] }, [0, 4]);
     assert.equal([none.nnz, none.density, none.toDense().size], [0, 0, 0]);
+  }));
+
+test("toSparse: a threshold between two float32 drops the lower one only", () =>
+  onEachBuild((engine) => {
+    // Of these the float32 next to it lies above, below and above.
+    for (const threshold of [0.1, 0.7, 1e39]) {
+      const near = Math.fround(threshold);
+      const data = new Float32Array([near, -near, near * (1 + 2 ** -23), near * (1 - 2 ** -24), 3e38]);
+      const kept = [...data].filter((v) => Math.abs(v) > threshold);
+      assert.equal([...engine.toSparse({ data, shape: [5] }, { threshold }).values], kept, `${threshold}`);
+    }
+  }));
+
+test("sparseTensor: what was checked is what is stored, and the engine's own views may be given", () =>
+  onEachBuild((engine) => {
+    let reads = 0;
+    const indices = [0];
+    Object.defineProperty(indices, 0, { get: () => (reads++ ? 2 ** 28 : 1) });
+    assert.equal(
+      [...engine.sparseTensor({ indices, values: new Float32Array([5]) }, [4]).toDense().data],
+      [0, 5, 0, 0],
+    );
+    assert.is(reads, 1);
+    const a = engine.tensor(new Float32Array([1, 2, 3]), [3]);
+    // Large enough for the memory to grow.
+    const x = engine.sparseTensor({ indices: [5, 7, 9], values: a.data }, [1 << 22]);
+    assert.equal([...x.values], [1, 2, 3]);
+    assert.equal([...a.data], [1, 2, 3]);
+    refuses(engine, "ERR_LENGTH", /^"values" expected/, () =>
+      engine.sparseTensor({ indices: new Array(2 ** 32 - 1), values: new Float32Array(1) }, [4]),
+    );
   }));
 
 test("sparseTensor: any lists work as they are, or are refused and nothing is kept", async () => {
@@ -979,6 +1010,12 @@ test("costs and the density of x decide, and explain says so", async () => {
         const kernel = engine.pack(values(8 * 36, 0.5, rnd), [8, 4, 3, 3], { format: "csr" });
         const told = engine.explain("conv2d", image, kernel, { padding: 1 });
         if (way !== "even") assert.is(/spmspv/.test(told.kernel), way === "sparse", `conv2d ${way}: ${told.kernel}`);
+        // Dense weights in groups have no kernel that walks columns.
+        const grouped = engine.pack(values(8 * 18, 0, rnd), [8, 2, 3, 3], { format: "dense" });
+        assert.match(
+          engine.explain("conv2d", image, grouped, { groups: 2 }).reason,
+          /as no kernel walks this weight's columns/,
+        );
         close(
           engine.conv2d(image, kernel, { padding: 1 }).data,
           convOracle(image.toDense().toArray(), kernel.toDense(), sizesOfConv({ c: 4, h: 6, m: 8, k: 3, padding: 1 })),
@@ -1040,6 +1077,71 @@ test("maxPool2d of lists is the dense one's", async () => {
   });
 });
 
+test("kWinners, toSparse and reshape of lists are those of the dense tensor", async () => {
+  const rnd = random(seed + 12);
+  const cases: [shape: number[], layout?: ImageLayout][] = [
+    [[3, 20]],
+    [[2, 3, 5]],
+    [[2, 5, 4, 3], "nchw"],
+    [[2, 4, 3, 5], "nhwc"],
+    [[0, 5, 4, 3], "nchw"],
+  ];
+  await onEachBuild((engine) => {
+    const before = engine.stats();
+    for (const [shape, layout] of cases) {
+      const label = `${engine.simd} ${layout} [${shape}]`;
+      const image = layout && { layout };
+      const x = engine.toSparse({ data: values(sizeOf(shape), 0.5, rnd), shape }, image);
+      const dense = x.toDense();
+      const same = (a: SparseTensor, b: SparseTensor, what: string) => {
+        assert.equal([a.shape, a.layout], [b.shape, b.layout], `${label}: ${what}`);
+        sameLists(a, { indptr: [...b.indptr], indices: [...b.indices], values: b.values }, `${label}: ${what}`);
+        a.dispose();
+        b.dispose();
+      };
+      for (const o of [{ k: 4 }, { fraction: 0.6, breakTies: true }]) {
+        same(engine.kWinners(x, { ...o, ...image }), engine.kWinners(dense, { ...o, ...image }), "kWinners");
+        const there = engine.kWinners(x, { ...o, ...image, output: "dense" });
+        const wanted = engine.kWinners(dense, { ...o, ...image, output: "dense" });
+        sameBits(there.data, wanted.data, `${label}: dense winners`);
+        there.dispose();
+        wanted.dispose();
+      }
+      const threshold = 0.5;
+      same(engine.toSparse(x, { threshold, ...image }), engine.toSparse(dense, { threshold, ...image }), "toSparse");
+      const [n] = shape;
+      const features = shape.slice(1).reduce((a, b) => a * b, 1);
+      for (const flat of [[n, features], [n * features], [n, features, 1, 1]]) {
+        const shaped = dense.reshape(flat);
+        same(x.reshape(flat), engine.toSparse(shaped), `reshape [${flat}]`);
+        shaped.dispose();
+      }
+      const wide = dense.reshape([n, 1, features, 1]);
+      same(
+        x.reshape([n, 1, features, 1], { layout: "nhwc" }),
+        engine.toSparse(wide, { layout: "nhwc" }),
+        "reshape to nhwc",
+      );
+      // Into itself.
+      const once = engine.kWinners(dense, { k: 3, breakTies: true, ...image });
+      assert.is(engine.kWinners(x, { k: 3, breakTies: true, ...image, out: x }), x);
+      sameLists(
+        x,
+        { indptr: [...once.indptr], indices: [...once.indices], values: once.values },
+        `${label}: into itself`,
+      );
+      for (const owner of [once, wide, x, dense]) owner.dispose();
+    }
+    // The published order: winners, pooled, flattened, multiplied.
+    const image = engine.tensor(values(2 * 6 * 64, 0, rnd), [2, 6, 8, 8]);
+    const pooled = engine.maxPool2d(engine.kWinners(image, { fraction: 0.1 }), { kernel: 2 });
+    const w = weightsFor("csr", 7, 96, 0.5, rnd);
+    const y = engine.linear(pooled.reshape([2, 96]), engine.pack(w, [7, 96]));
+    close(y.data, linearOracle(pooled.toDense().toArray(), w, 2, 96, 7), "kWinners, maxPool2d, reshape, linear");
+    assert.ok(engine.stats().tensors > before.tensors);
+  });
+});
+
 test(`output: "sparse" is toSparse of the dense result`, async () => {
   const rnd = random(seed + 9);
   await onEachBuild((engine) => {
@@ -1060,6 +1162,21 @@ test(`output: "sparse" is toSparse of the dense result`, async () => {
       assert.ok(y.density > 0 && y.density < 1);
       assert.is(y.layout, undefined);
     }
+    // Four dimensions are no image to linear: features stay last.
+    const deep = engine.tensor(values(2 * 3 * 2 * 20, 0, rnd), [2, 3, 2, 20]);
+    const dense = engine.linear(deep, w, { activation: "relu" });
+    const lists = engine.linear(deep, w, { activation: "relu", output: "sparse" });
+    assert.equal([lists.shape, lists.layout, lists.rows, lists.cols], [[2, 3, 2, 9], undefined, 12, 9]);
+    sameBits(lists.toDense().data, dense.data, "linear of four dimensions");
+    const last = engine.pack(weightsFor("csr", 4, 9, 0.5, rnd), [4, 9]);
+    const next = engine.linear(lists, last);
+    assert.equal(next.shape, [2, 3, 2, 4]);
+    close(next.data, linearOracle(dense.toArray(), last.toDense(), 12, 9, 4), "linear of its lists");
+    sameLists(
+      engine.kWinners(lists, { k: 9 }),
+      plainLists(dense.toArray(), rowsOf([12, 9]), () => true),
+      "winners of its lists",
+    );
     for (const layout of ["nchw", "nhwc", undefined] as const) {
       const o = layout ? { layout, padding: 1 } : { padding: 1 };
       const image = engine.tensor(values(2 * 75, 0, rnd), layout === "nhwc" ? [2, 5, 5, 3] : [2, 3, 5, 5]);
@@ -1110,13 +1227,29 @@ test("lists, layouts and owners that do not fit are refused", async () => {
       ["ERR_SHAPE", "x", () => engine.maxPool2d(x, { kernel: 2 })],
       ["ERR_SHAPE", "x", () => engine.maxPool2d(pixels, { kernel: 2 })],
       ["ERR_SHAPE", "x", () => engine.maxPool2d(image, { kernel: 2, layout: "nhwc" })],
+      ["ERR_SHAPE", "x", () => engine.kWinners(image, { k: 1, layout: "nhwc" })],
+      ["ERR_SHAPE", "x", () => engine.toSparse(pixels)],
+      ["ERR_VALUE", "layout", () => engine.kWinners(x, { k: 1, layout: "nchw" })],
+      ["ERR_SHAPE", "shape", () => image.reshape([2, 24])],
+      ["ERR_TYPE", "shape", () => image.reshape("50" as never)],
+      ["ERR_VALUE", "layout", () => image.reshape([50], { layout: "nchw" })],
+      ["ERR_VALUE", "options", () => image.reshape([50], { stride: 1 } as never)],
+      // What takes no lists.
+      ["ERR_TYPE", "x", () => engine.avgPool2d(image as never, { kernel: 2 })],
+      ["ERR_TYPE", "x", () => engine.globalAvgPool2d(image as never)],
+      ["ERR_TYPE", "x", () => engine.relu(x as never)],
+      ["ERR_TYPE", "a", () => engine.matmul(x as never, w)],
+      ["ERR_TYPE", "residual", () => engine.linear(x, w, { residual: x as never })],
+      ["ERR_DISPOSED", "x", () => engine.kWinners(gone, { k: 1 })],
+      ["ERR_DISPOSED", "tensor", () => gone.reshape([6])],
+      ["ERR_ENGINE", "x", () => engine.toSparse(theirs)],
       ["ERR_DISPOSED", "tensor", () => gone.indices],
       ["ERR_DISPOSED", "tensor", () => gone.values],
       ["ERR_DISPOSED", "tensor", () => gone.indptr],
       ["ERR_DISPOSED", "tensor", () => gone.nnz],
       ["ERR_DISPOSED", "tensor", () => gone.density],
       ["ERR_DISPOSED", "tensor", () => gone.toDense()],
-      ["ERR_DISPOSED", "tensor", () => engine.linear(gone, w)],
+      ["ERR_DISPOSED", "x", () => engine.linear(gone, w)],
       ["ERR_ENGINE", "x", () => engine.linear(theirs, w)],
       ["ERR_ENGINE", "x", () => engine.explain("linear", theirs, w)],
     ];

@@ -14,7 +14,7 @@ import {
   type Fused,
   fused,
   type Input,
-  input,
+  inputOrLists,
   PRODUCT,
   type ProductOptions,
   place,
@@ -71,9 +71,6 @@ export interface ConvPlan {
   win: Window;
   groups: number;
   force: string | undefined;
-  features: number;
-  oh: number;
-  ow: number;
   pitch: number;
   /** Columns of one run of the cuts: a whole plane with the junk between its rows, or one row. */
   columns: number;
@@ -359,9 +356,6 @@ function makePlan(
     win,
     groups,
     force,
-    features,
-    oh,
-    ow,
     pitch,
     columns,
     runs,
@@ -426,30 +420,21 @@ export function checked(x: Input, w: PackedWeight, o: Conv2dOptions) {
 
 /** For `explain`. */
 export function planConv2d(engine: Engine, x: Input, w: PackedWeight, o: Conv2dOptions): ProductPlan {
-  const { image, groups, win, shape } = checked(x, w, o);
+  const { image, groups, win } = checked(x, w, o);
   const { ways } = planConv(engine, w, image, win, groups, o.forceKernel);
   const pixels = image.n * win.oh * win.ow;
   const all = w.shape.reduce((a, b) => a * b, 1);
-  return { shape, ways, macs: macsOf(w, ways) * pixels, denseMacs: all * pixels };
+  return { ways, macs: macsOf(w, ways) * pixels, denseMacs: all * pixels };
 }
 
 /** Cross-correlation of images with W, as every framework's convolution. */
 export function conv2d(engine: Engine, xIn: unknown, wIn: unknown, o: Conv2dOptions | undefined): Tensor {
   const w = weight(engine, "w", wIn);
-  const x = input(engine, "x", xIn);
+  const x = inputOrLists(engine, "x", xIn);
   const opts = options("options", o, CONVOLUTION);
   const { image, groups, win, shape } = checked(x, w, opts);
   const f = fused(engine, opts, shape, w.shape[0], x);
-  return convolve(
-    engine,
-    w,
-    x,
-    planConv(engine, w, image, win, groups, opts.forceKernel),
-    image.n,
-    shape,
-    f,
-    image.nhwc,
-  );
+  return convolve(engine, w, x, planConv(engine, w, image, win, groups, opts.forceKernel), image.n, shape, f);
 }
 
 /** Runs a plan over a batch of n images. */
@@ -461,11 +446,12 @@ export function convolve(
   n: number,
   shape: number[],
   f: Fused,
-  nhwc: boolean,
 ): Tensor {
   const { f32_transpose: transpose, f32_copy: copy, f32_pad: pad } = engine.kernels;
-  const { image, win, features, oh, ow, pitch, columns, runs, map, phases, channels, plane, panels, depthwise, edges } =
-    plan;
+  const { image, win, pitch, columns, runs, map, phases, channels, plane, panels, depthwise, edges } = plan;
+  const { nhwc } = image;
+  const { oh, ow } = win;
+  const [features] = w.shape;
   const pixels = image.h * image.w;
   const outputs = oh * ow;
   // A strip may write where it stands if there is no junk to drop and no vector reaches into the next row.

@@ -10,7 +10,7 @@ import {
   type Fused,
   fused,
   type Input,
-  input,
+  inputOrLists,
   PRODUCT,
   type ProductOptions,
   place,
@@ -23,7 +23,6 @@ export type LinearOptions = ProductOptions;
 
 /** What a product will run, before anything is copied. */
 export interface ProductPlan {
-  shape: number[];
   /** What runs, and the other ways in the order of their predicted times. */
   ways: Candidate[];
   macs: number;
@@ -95,7 +94,7 @@ export function planLinear(
   w: PackedWeight,
   force?: string,
   transposed = false,
-): ProductPlan & RowsPlan & { rows: number } {
+): ProductPlan & RowsPlan & { shape: number[]; rows: number } {
   const rank = x.shape.length;
   if (w.shape.length !== 2) fail("ERR_SHAPE", "w", "a matrix of 2 dimensions", w.shape);
   const [m, k] = transposed ? [w.shape[1], w.shape[0]] : w.shape;
@@ -161,7 +160,7 @@ function waysOf(
 /** y[..., out] = x[..., in] · Wᵀ. */
 export function linear(engine: Engine, xIn: unknown, wIn: unknown, o: LinearOptions | undefined): Tensor {
   const w = weight(engine, "w", wIn);
-  return rowMajor(engine, input(engine, "x", xIn), w, options("options", o, PRODUCT), false);
+  return rowMajor(engine, inputOrLists(engine, "x", xIn), w, options("options", o, PRODUCT), false);
 }
 
 /** x by rows times W: `linear`, and `matmul` with W on the right (transposed). */

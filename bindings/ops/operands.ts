@@ -1,5 +1,6 @@
-import { fail, floats, options, sizeOf } from "../assert.js";
+import { fail, floats, isFloats, options, shapeOf, sizeOf } from "../assert.js";
 import type { Engine } from "../engine.js";
+import { SparseTensor } from "../sparse-tensor.js";
 import { Tensor } from "../tensor.js";
 import { PackedWeight } from "../weight.js";
 
@@ -44,12 +45,13 @@ export const ACCUMULATE = 1;
 export const BIAS = 2;
 export const CLAMP = 4;
 
-/** A checked activation: in engine memory already, or still the user's. */
+/** A checked activation: in engine memory already, still the user's, or lists that are spread out for the one call. */
 export interface Input {
   shape: readonly number[];
   size: number;
   tensor?: Tensor;
   data?: Float32Array;
+  lists?: SparseTensor;
 }
 
 /** @throws TypeError `ERR_TYPE`, RangeError `ERR_SHAPE`, `ERR_LENGTH`, `ERR_DISPOSED`, `ERR_ENGINE` */
@@ -62,9 +64,17 @@ export function input(engine: Engine, name: string, value: unknown): Input {
   if (typeof value !== "object" || value === null || !("data" in value) || !("shape" in value || "dims" in value)) {
     fail("ERR_TYPE", name, "a tensor or { data, shape }", value);
   }
-  const shape = "shape" in value ? value.shape : (value as { dims: unknown }).dims;
-  const size = sizeOf(`${name}.shape`, shape);
-  return { shape: [...(shape as number[])], size, data: own(engine, floats(`${name}.data`, value.data, size)) };
+  const { shape: given, dims } = value as { shape?: unknown; dims?: unknown };
+  const { shape, size } = shapeOf(`${name}.shape`, given ?? dims);
+  return { shape, size, data: own(engine, floats(`${name}.data`, value.data, size)) };
+}
+
+/** As {@link input}, of a sparse tensor too. */
+export function inputOrLists(engine: Engine, name: string, value: unknown): Input {
+  if (!(value instanceof SparseTensor)) return input(engine, name, value);
+  if (value.engine !== engine) fail("ERR_ENGINE", name, "a tensor of this engine", "one of another engine");
+  if (value.disposed) fail("ERR_DISPOSED", name, "a tensor that lives", "a disposed one");
+  return { shape: value.shape, size: value.size, lists: value };
 }
 
 /** The values themselves: a view of the engine's memory would be gone when the call makes that grow. */
@@ -80,12 +90,13 @@ export function weight(engine: Engine, name: string, value: unknown): PackedWeig
 }
 
 /** Bytes of scratch that placing the input takes: none when it lies in the engine. */
-export const placeBytes = (x: Input | undefined): number => (x?.data ? x.size * 4 : 0);
+export const placeBytes = (x: Input | undefined): number => (x?.data ? x.size * 4 : (x?.lists?.spreadBytes ?? 0));
 
-/** The input's address, after copying what is still outside to `scratch`. */
+/** The input's address, after copying what is still outside to `scratch` and spreading out lists there. */
 export function place(engine: Engine, x: Input, scratch: number): number {
   if (x.tensor) return x.tensor.ptr;
-  engine.memory.f32.set(x.data as Float32Array, scratch / 4);
+  if (x.lists) x.lists.spread(scratch);
+  else engine.memory.f32.set(x.data as Float32Array, scratch / 4);
   return scratch;
 }
 
@@ -139,23 +150,24 @@ export function checkOut(
 /** Checks bias, activation, residual and out for a result of `shape` with `features` output features. */
 export function fused(engine: Engine, o: FusedOptions, shape: readonly number[], features: number, x: Input): Fused {
   sizeOf("result", shape);
+  // Each option is read once: what was checked must be what is used.
+  const { bias: added, residual: start, out: into, activation } = o;
   let bias: Input | undefined;
-  if (o.bias !== undefined) {
-    bias =
-      o.bias instanceof Float32Array
-        ? { shape: [o.bias.length], size: o.bias.length, data: own(engine, o.bias) }
-        : input(engine, "bias", o.bias);
+  if (added !== undefined) {
+    bias = isFloats(added)
+      ? { shape: [added.length], size: added.length, data: own(engine, added) }
+      : input(engine, "bias", added);
     if (bias.size !== features) fail("ERR_LENGTH", "bias", `${features} elements, one for each output`, bias.size);
   }
   let residual: Input | undefined;
-  if (o.residual !== undefined) {
-    residual = input(engine, "residual", o.residual);
+  if (start !== undefined) {
+    residual = input(engine, "residual", start);
     if (residual.shape.length !== shape.length || residual.shape.some((d, i) => d !== shape[i])) {
       fail("ERR_SHAPE", "residual", `the shape [${shape.join(", ")}]`, residual.shape);
     }
   }
   // A residual may be the result's own place: each element is read before it is written.
-  const out = o.out === undefined ? undefined : checkOut(engine, o.out, shape, [x, bias]);
-  const { clamp, lo, hi } = activationRange(o.activation);
+  const out = into === undefined ? undefined : checkOut(engine, into, shape, [x, bias]);
+  const { clamp, lo, hi } = activationRange(activation);
   return { bias, residual, out, clamp, lo, hi };
 }

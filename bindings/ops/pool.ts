@@ -1,7 +1,7 @@
 import { fail, options } from "../assert.js";
 import type { Engine } from "../engine.js";
 import type { Tensor } from "../tensor.js";
-import { checkOut, input, place, placeBytes } from "./operands.js";
+import { checkOut, type Input, input, inputOrLists, place, placeBytes } from "./operands.js";
 import { type ImageLayout, imageShape, images, type Padding, type Pair, pair, slide } from "./window.js";
 
 export interface PoolOptions {
@@ -31,8 +31,7 @@ export interface GlobalPoolOptions {
 
 export const POOL = ["kernel", "stride", "padding", "layout", "out"] as const;
 
-function pool2d(engine: Engine, kernel: "f32_max_pool" | "f32_avg_pool", xIn: unknown, o: AvgPoolOptions): Tensor {
-  const x = input(engine, "x", xIn);
+function pool2d(engine: Engine, kernel: "f32_max_pool" | "f32_avg_pool", x: Input, o: AvgPoolOptions): Tensor {
   const image = images("x", x.shape, o.layout);
   if (image.h * image.w === 0) fail("ERR_SHAPE", "x", "at least one pixel", x.shape);
   const [kh, kw] = pair("kernel", o.kernel, 1);
@@ -56,7 +55,7 @@ function pool2d(engine: Engine, kernel: "f32_max_pool" | "f32_avg_pool", xIn: un
 
 /** Largest pixel under each window; a NaN under it wins. */
 export function maxPool2d(engine: Engine, x: unknown, o: PoolOptions): Tensor {
-  return pool2d(engine, "f32_max_pool", x, options("options", o, POOL));
+  return pool2d(engine, "f32_max_pool", inputOrLists(engine, "x", x), options("options", o, POOL));
 }
 
 /** Mean of the pixels under each window. */
@@ -64,7 +63,7 @@ export function avgPool2d(engine: Engine, x: unknown, o: AvgPoolOptions): Tensor
   const checked = options("options", o, [...POOL, "countIncludePad"]);
   const count: unknown = checked.countIncludePad;
   if (count !== undefined && typeof count !== "boolean") fail("ERR_TYPE", "countIncludePad", "a boolean", count);
-  return pool2d(engine, "f32_avg_pool", x, checked);
+  return pool2d(engine, "f32_avg_pool", input(engine, "x", x), checked);
 }
 
 /** Mean of each channel: [N, C], ready for `linear`. */

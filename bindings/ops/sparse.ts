@@ -17,6 +17,7 @@ import {
   type Fused,
   fused,
   type Input,
+  inputOrLists,
   PRODUCT,
   place,
   placeBytes,
@@ -24,7 +25,7 @@ import {
 } from "./operands.js";
 import { maxPool2d, POOL, type PoolOptions } from "./pool.js";
 import { copyInto } from "./product.js";
-import { toSparse } from "./winners.js";
+import { handOver } from "./winners.js";
 
 /** Where there is no input row. */
 const NOWHERE = 0xffffffff;
@@ -142,12 +143,6 @@ function run(
   );
 }
 
-/** Checks that a sparse tensor is this engine's and lives. */
-function sparseInput(engine: Engine, x: SparseTensor): void {
-  if (x.engine !== engine) fail("ERR_ENGINE", "x", "a tensor of this engine", "one of another engine");
-  void x.lists;
-}
-
 /** Options of a product that may hand over lists. */
 export interface SparseOutput {
   /** `"sparse"`: a SparseTensor of the elements that are not zero, as `activation: "relu"` leaves them, and no `out`. Default `"dense"`. */
@@ -159,15 +154,6 @@ export function wantsSparse(o: SparseOutput & { out?: unknown }): boolean {
   const sparse = oneOf("output", o.output, ["dense", "sparse"] as const, "dense") === "sparse";
   if (sparse && o.out !== undefined) fail("ERR_VALUE", "out", "none with a sparse output", o.out);
   return sparse;
-}
-
-/** A result as lists; the dense one is given back. */
-export function handOver(engine: Engine, y: Tensor, layout?: Conv2dOptions["layout"]): SparseTensor {
-  try {
-    return toSparse(engine, y, layout ? { layout } : undefined);
-  } finally {
-    y.dispose();
-  }
 }
 
 function planLinearSparse(engine: Engine, x: SparseTensor, w: PackedWeight, force: string | undefined): SparsePlan {
@@ -191,13 +177,13 @@ function planLinearSparse(engine: Engine, x: SparseTensor, w: PackedWeight, forc
 /** `linear` for lists. */
 export function linearSparse(engine: Engine, x: SparseTensor, wIn: unknown, o: LinearOptions | undefined): Tensor {
   const w = weight(engine, "w", wIn);
-  sparseInput(engine, x);
+  const lists = inputOrLists(engine, "x", x);
   const opts = options("options", o, PRODUCT);
   const plan = planLinearSparse(engine, x, w, opts.forceKernel);
-  const f = fused(engine, opts, plan.shape, w.shape[0], { shape: x.shape, size: x.size });
   const kernel = choose(plan, x);
-  if (kernel) return run(engine, x, w, kernel, plan.walk, plan.shape, f, false);
-  return densely(x, (dense) => linear(engine, dense, w, opts));
+  if (!kernel) return linear(engine, x, w, opts);
+  const f = fused(engine, opts, plan.shape, w.shape[0], lists);
+  return run(engine, x, w, kernel, plan.walk, plan.shape, f, false);
 }
 
 function planConv2dSparse(engine: Engine, x: SparseTensor, w: PackedWeight, o: Conv2dOptions) {
@@ -234,37 +220,23 @@ function planConv2dSparse(engine: Engine, x: SparseTensor, w: PackedWeight, o: C
 /** `conv2d` for lists. */
 export function conv2dSparse(engine: Engine, x: SparseTensor, wIn: unknown, o: Conv2dOptions | undefined): Tensor {
   const w = weight(engine, "w", wIn);
-  sparseInput(engine, x);
+  const lists = inputOrLists(engine, "x", x);
   const opts = options("options", o, CONVOLUTION);
   const { plan, planes } = planConv2dSparse(engine, x, w, opts);
-  const f = fused(engine, opts, plan.shape, w.shape[0], { shape: x.shape, size: x.size });
   const kernel = choose(plan, x);
-  if (kernel) return run(engine, x, w, kernel, plan.walk, plan.shape, f, planes);
-  return densely(x, (dense) => conv2d(engine, dense, w, opts));
+  if (!kernel) return conv2d(engine, x, w, opts);
+  const f = fused(engine, opts, plan.shape, w.shape[0], lists);
+  return run(engine, x, w, kernel, plan.walk, plan.shape, f, planes);
 }
 
 /** The largest under each window, dropped elements being 0; the result is at least as dense as what went in. */
 export function maxPoolSparse(engine: Engine, x: SparseTensor, given: PoolOptions): SparseTensor {
-  sparseInput(engine, x);
+  inputOrLists(engine, "x", x);
   const o = options("options", given, POOL);
   const layout = oneOf("layout", o.layout, ["nchw", "nhwc"] as const, "nchw");
   if (x.layout !== layout) fail("ERR_SHAPE", "x", `an image as ${layout}`, x.layout ?? "rows of features");
   if (o.out !== undefined) fail("ERR_VALUE", "out", "none for a sparse tensor", o.out);
-  return handOver(
-    engine,
-    densely(x, (dense) => maxPool2d(engine, dense, o)),
-    layout,
-  );
-}
-
-/** Runs an operation on the dense tensor under a sparse one. */
-function densely(x: SparseTensor, operation: (dense: Tensor) => Tensor): Tensor {
-  const dense = x.toDense();
-  try {
-    return operation(dense);
-  } finally {
-    dense.dispose();
-  }
+  return handOver(engine, maxPool2d(engine, x, o), layout);
 }
 
 /** For `explain`: multiply-adds are an estimate from how many columns x visits. */
@@ -275,9 +247,9 @@ export function explainSparse(
   w: PackedWeight,
   o: Conv2dOptions,
 ): ProductPlan {
-  sparseInput(engine, x);
+  inputOrLists(engine, "x", x);
   const plan = op === "linear" ? planLinearSparse(engine, x, w, o.forceKernel) : planConv2dSparse(engine, x, w, o).plan;
-  const { walk, lines, shape } = plan;
+  const { walk, lines } = plan;
   const visits = visitsOf(x, walk);
   const ways = lines.map(({ kernel, fixed, visit }) => ({ cuts: [{ kernel, strips: 1 }], ns: fixed + visits * visit }));
   if (plan.densely) ways.push(plan.densely as (typeof ways)[number]);
@@ -289,8 +261,8 @@ export function explainSparse(
     best?.op === "spmspv" ? (visits * stored) / Math.max(1, w.matrix.cols) : walk.samples * walk.outputs * stored;
   const active = `${(100 * x.density).toFixed(1)}% of the input active`;
   const other = ways.find(({ cuts }) => cuts[0].kernel.op === "spmspv");
-  const gain =
-    best?.op !== "spmspv" && other ? `, ${(other.ns / ways[0].ns).toFixed(2)}x as fast here as sparse inputs` : "";
-  const note = best?.op === "spmspv" ? active : `dense inputs${gain}: ${active}`;
-  return { shape, ways, macs: Math.round(macs), denseMacs, note };
+  const none = o.forceKernel === undefined ? ", as no kernel walks this weight's columns" : "";
+  const why = other ? `, ${(other.ns / ways[0].ns).toFixed(2)}x as fast here as sparse inputs` : none;
+  const note = best?.op === "spmspv" ? active : `dense inputs${why}: ${active}`;
+  return { ways, macs: Math.round(macs), denseMacs, note };
 }

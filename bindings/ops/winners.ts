@@ -1,9 +1,9 @@
 // Sparse activations: k-winners, what is above a threshold, and lists that the user has.
-import { fail, floats, integer, oneOf, options, sizeOf } from "../assert.js";
+import { fail, floats, integer, oneOf, options, shapeOf } from "../assert.js";
 import type { Engine } from "../engine.js";
 import { listBytes, type listsAt, SparseTensor } from "../sparse-tensor.js";
 import type { Tensor } from "../tensor.js";
-import { checkOut, type Input, input, place, placeBytes } from "./operands.js";
+import { checkOut, type Input, inputOrLists, own, place, placeBytes } from "./operands.js";
 import { type ImageLayout, images } from "./window.js";
 
 /**
@@ -65,15 +65,21 @@ interface RowsOf {
 }
 
 function rowsOf(x: Input, layout: ImageLayout | undefined): RowsOf {
-  if (x.shape.length === 4) {
+  const known = x.lists?.layout;
+  if (x.shape.length === 4 && !(x.lists && known === undefined)) {
     const { n, c, h, w, nhwc } = images("x", x.shape, layout);
-    return { rows: n * h * w, cols: c, apart: nhwc ? 0 : h * w, samples: n, layout: nhwc ? "nhwc" : "nchw" };
+    const given = nhwc ? "nhwc" : "nchw";
+    if (x.lists && known !== given) fail("ERR_SHAPE", "x", `an image as ${given}`, known);
+    return { rows: n * h * w, cols: c, apart: nhwc ? 0 : h * w, samples: n, layout: given };
   }
   if (layout !== undefined) fail("ERR_VALUE", "layout", "none for a tensor that is no image", layout);
-  if (x.shape.length === 0) fail("ERR_SHAPE", "x", "at least 1 dimension", x.shape);
-  const cols = x.shape[x.shape.length - 1];
-  const rows = x.shape.slice(0, -1).reduce((a, b) => a * b, 1);
-  return { rows, cols, apart: 0, samples: rows, layout: undefined };
+  return featuresOf(x);
+}
+
+function featuresOf({ shape }: Input): RowsOf {
+  if (shape.length === 0) fail("ERR_SHAPE", "x", "at least 1 dimension", shape);
+  const rows = shape.slice(0, -1).reduce((a, b) => a * b, 1);
+  return { rows, cols: shape[shape.length - 1], apart: 0, samples: rows, layout: undefined };
 }
 
 /** Whether a result may be used again. */
@@ -140,7 +146,7 @@ interface Contest {
 }
 
 function contest(engine: Engine, xIn: unknown, o: EitherOptions): Contest {
-  const x = input(engine, "x", xIn);
+  const x = inputOrLists(engine, "x", xIn);
   const { k: count, fraction, scope: wide, relu, breakTies, boost, layout, out } = options("options", o, KEYS);
   const of = rowsOf(x, layout);
   const scope = oneOf("scope", wide, ["global", "local"] as const, "global");
@@ -220,15 +226,35 @@ function factorsOf(boost: Boost, features: number, share: number): Float32Array 
 
 /** The elements above a threshold. */
 export function toSparse(engine: Engine, xIn: unknown, o: ToSparseOptions | undefined): SparseTensor {
-  const x = input(engine, "x", xIn);
+  const x = inputOrLists(engine, "x", xIn);
   const { threshold = 0, layout, out: into } = options("options", o, ["threshold", "layout", "out"]);
   if (typeof threshold !== "number") fail("ERR_TYPE", "threshold", "a number of at least 0", threshold);
   if (!(threshold >= 0)) fail("ERR_VALUE", "threshold", "a number of at least 0", threshold);
   const of = rowsOf(x, layout);
-  const out = checkSparseOut(engine, into, x, of);
+  return above(engine, x, of, roundedDown(threshold), checkSparseOut(engine, into, x, of));
+}
+
+/** The largest float32 that is at most x ≥ 0: what lies above one lies above the other. */
+function roundedDown(x: number): number {
+  const rounded = Float32Array.of(x);
+  if (rounded[0] > x) new Uint32Array(rounded.buffer)[0]--;
+  return rounded[0];
+}
+
+function above(engine: Engine, x: Input, of: RowsOf, threshold: number, out: SparseTensor | undefined): SparseTensor {
   return lists(engine, x, of, out, [], (from, { ptr, indices, values }) => {
     engine.kernels.f32_to_lists(from, of.rows, of.cols, threshold, ptr, indices, values);
   });
+}
+
+/** A product's result as lists, rows of features if it has no layout; the dense one is given back. */
+export function handOver(engine: Engine, y: Tensor, layout?: ImageLayout): SparseTensor {
+  const x = { shape: y.shape, size: y.size, tensor: y };
+  try {
+    return above(engine, x, layout ? rowsOf(x, layout) : featuresOf(x), 0, undefined);
+  } finally {
+    y.dispose();
+  }
 }
 
 /** What {@link sparseTensor} is made of. */
@@ -244,13 +270,13 @@ export interface SparseData {
 export function sparseTensor(
   engine: Engine,
   data: SparseData,
-  shape: readonly number[],
+  given: readonly number[],
   o: { layout?: ImageLayout } | undefined,
 ): SparseTensor {
-  const size = sizeOf("shape", shape);
+  const { shape, size } = shapeOf("shape", given);
   const { layout } = options("options", o, ["layout"]);
-  const { indices, values, indptr: given } = options("data", data, ["indices", "values", "indptr"]);
-  const of = rowsOf({ shape: [...shape], size }, layout);
+  const lists = options("data", data, ["indices", "values", "indptr"]);
+  const of = rowsOf({ shape, size }, layout);
   const { rows, cols } = of;
   const listed = (name: string, list: unknown): ArrayLike<number> => {
     const big = list instanceof BigInt64Array || list instanceof BigUint64Array;
@@ -258,12 +284,15 @@ export function sparseTensor(
       fail("ERR_TYPE", name, "an array of integers", list);
     return list as ArrayLike<number>;
   };
-  const n = listed("indices", indices).length;
-  floats("values", values, n);
-  if (given === undefined && rows !== 1)
-    fail("ERR_TYPE", "indptr", `${rows + 1} numbers, as there are ${rows} rows`, given);
-  const indptr = given === undefined ? [0, n] : listed("indptr", given);
-  if (indptr.length !== rows + 1) fail("ERR_LENGTH", "indptr", `${rows + 1} numbers`, indptr.length);
+  const n = listed("indices", lists.indices).length;
+  const values = own(engine, floats("values", lists.values, n));
+  if (lists.indptr === undefined && rows !== 1)
+    fail("ERR_TYPE", "indptr", `${rows + 1} numbers, as there are ${rows} rows`, lists.indptr);
+  const { length } = lists.indptr === undefined ? [0, n] : listed("indptr", lists.indptr);
+  if (length !== rows + 1) fail("ERR_LENGTH", "indptr", `${rows + 1} numbers`, length);
+  // Copies: what is stored must be what was checked, whoever else writes to the user's arrays.
+  const indices = Array.from(lists.indices);
+  const indptr = Array.from(lists.indptr ?? [0, n]);
   for (let r = 0; r <= rows; r++) {
     const least = r ? indptr[r - 1] : 0;
     const at = indptr[r];
@@ -290,7 +319,7 @@ export function sparseTensor(
   }
   const { memory } = engine;
   const ptr = memory.alloc(listBytes(rows, size));
-  const result = new SparseTensor(engine, [...shape], size, rows, cols, of.layout, ptr);
+  const result = new SparseTensor(engine, shape, size, rows, cols, of.layout, ptr);
   const at = result.lists;
   memory.u32.set(indptr, at.ptr / 4);
   memory.u32.set(indices, at.indices / 4);
