@@ -84,7 +84,7 @@ const isShape = (value: unknown): value is ArrayLike<number> =>
 /** A checked copy of a shape, which nobody changes afterwards, and its number of elements. */
 export function shapeOf(name: string, value: unknown): { shape: readonly number[]; size: number } {
   // Copied before it is checked: what was checked must be what is used.
-  const shape = isShape(value) && value.length <= MAX_RANK ? Object.freeze(Array.from(value)) : value;
+  const shape = isShape(value) && value.length <= MAX_RANK ? Array.prototype.slice.call(value) : value;
   const size = sizeOf(name, shape);
   return { shape: shape as readonly number[], size };
 }

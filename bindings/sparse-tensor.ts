@@ -26,8 +26,9 @@ export const listsAt = (ptr: number, rows: number, most: number): Lists => {
  * It has room for all elements of the dense tensor, 8 bytes each, however few it keeps.
  */
 export class SparseTensor {
-  /** Dimensions of the dense tensor. */
-  readonly shape: readonly number[];
+  /** @internal The shape as operations read it, see Tensor. */
+  readonly dims: readonly number[];
+  #shape: readonly number[] | undefined;
   /** Elements of the dense tensor. */
   readonly size: number;
   /** Order of `shape` when it is an image's; undefined for rows of features. */
@@ -52,7 +53,7 @@ export class SparseTensor {
     ptr: number,
   ) {
     this.engine = engine;
-    this.shape = Object.freeze(shape);
+    this.dims = shape;
     this.size = size;
     this.rows = rows;
     this.cols = cols;
@@ -65,6 +66,12 @@ export class SparseTensor {
   get lists(): Lists {
     if (this.disposed) fail("ERR_DISPOSED", "tensor", "a tensor that lives", "a disposed one");
     return listsAt(this.#storage.ptr, this.rows, this.size);
+  }
+
+  /** Dimensions of the dense tensor. */
+  get shape(): readonly number[] {
+    this.#shape ??= Object.freeze(this.dims.slice());
+    return this.#shape;
   }
 
   /** Elements kept. */
@@ -106,7 +113,7 @@ export class SparseTensor {
    * @throws TypeError `ERR_TYPE`; RangeError `ERR_DISPOSED`, `ERR_SHAPE`, `ERR_ENGINE`, `ERR_MEMORY`
    */
   toDense(o?: { out?: Tensor }): Tensor {
-    const { engine, shape, size } = this;
+    const { engine, dims: shape, size } = this;
     void this.lists;
     const out = checkOut(engine, options("options", o, ["out"]).out, shape, []);
     return engine.produce(shape, out, [this.#turned ? size * 4 : 0], (y, [pixels]) => this.#spread(y.ptr, pixels));
@@ -118,7 +125,7 @@ export class SparseTensor {
   }
 
   #spread(to: number, pixels: number): void {
-    const { engine, rows, cols, shape } = this;
+    const { engine, rows, cols, dims: shape } = this;
     const { ptr, indices, values } = this.lists;
     const { f32_from_lists: spread, f32_transpose: transpose } = engine.kernels;
     const turned = this.#turned;

@@ -9,8 +9,9 @@ interface Storage {
 
 /** An activation in engine memory, row-major float32. Made by `engine.tensor` and by every operation. */
 export class Tensor {
-  /** Dimensions, outermost first. */
-  readonly shape: readonly number[];
+  /** @internal The shape as operations read it: what is handed out is frozen, and V8 takes half a microsecond a call for such an array. */
+  readonly dims: readonly number[];
+  #shape: readonly number[] | undefined;
   /** Number of elements. */
   readonly size: number;
   /** @internal */
@@ -22,7 +23,7 @@ export class Tensor {
   /** @internal */
   constructor(engine: Engine, shape: readonly number[], size: number, storage: Storage) {
     this.engine = engine;
-    this.shape = Object.freeze(shape);
+    this.dims = shape;
     this.size = size;
     this.#storage = storage;
     storage.owners++;
@@ -45,6 +46,12 @@ export class Tensor {
     const { wasm } = this.engine.memory;
     if (this.#view.buffer !== wasm.buffer) this.#view = new Float32Array(wasm.buffer, ptr, this.size);
     return this.#view;
+  }
+
+  /** Dimensions, outermost first. */
+  get shape(): readonly number[] {
+    this.#shape ??= Object.freeze(this.dims.slice());
+    return this.#shape;
   }
 
   get disposed(): boolean {

@@ -73,8 +73,9 @@ const KEPT_PLANS = 8;
 export class PackedWeight {
   /** @internal */
   readonly engine: Engine;
-  /** `[out, in]` or `[out, in / groups, kh, kw]`, whatever the layout of the data was. */
-  readonly shape: readonly number[];
+  /** @internal The shape as operations read it, see Tensor. */
+  readonly dims: readonly number[];
+  #shape: readonly number[] | undefined;
   readonly format: Format;
   /** @internal Order that `toDense` and `update` use. */
   readonly layout: WeightLayout;
@@ -94,7 +95,7 @@ export class PackedWeight {
   /** @internal */
   constructor(engine: Engine, matrix: Matrix, shape: readonly number[], layout: WeightLayout, why: Why) {
     this.engine = engine;
-    this.shape = Object.freeze(shape);
+    this.dims = shape;
     this.matrix = matrix;
     this.format = formatOf(matrix);
     this.layout = layout;
@@ -128,6 +129,12 @@ export class PackedWeight {
     return this.#explanation.packedBytes;
   }
 
+  /** `[out, in]` or `[out, in / groups, kh, kw]`, whatever the layout of the data was. */
+  get shape(): readonly number[] {
+    this.#shape ??= Object.freeze(this.dims.slice());
+    return this.#shape;
+  }
+
   get disposed(): boolean {
     return this.#disposed || this.engine.disposed;
   }
@@ -135,7 +142,7 @@ export class PackedWeight {
   /** The values with their zeros, in the order they were packed from. A −0 that a sparse format was packed from comes back as 0. */
   toDense(): Float32Array {
     this.assertLive();
-    return reorder(unpack(this.matrix), this.shape, this.layout, "to");
+    return reorder(unpack(this.matrix), this.dims, this.layout, "to");
   }
 
   /**
@@ -150,7 +157,7 @@ export class PackedWeight {
     this.assertLive();
     const { matrix } = this;
     floats("values", values, matrix.rows * matrix.cols);
-    const ordered = reorder(values, this.shape, this.layout, "from");
+    const ordered = reorder(values, this.dims, this.layout, "from");
     const next = gather(matrix, ordered);
     if (countNonzeros(bitsOf(next)) !== countNonzeros(bitsOf(ordered))) {
       const kept = unpack({ ...matrix, data: next } as Matrix);
@@ -216,7 +223,7 @@ export class PackedWeight {
 
   /** @internal What dispatch needs to know of a use: the other way round, or in groups of a convolution. */
   structure(transposed: boolean, groups = 1): Structure {
-    const rowsPerGroup = groups > 1 ? this.shape[0] / groups : 0;
+    const rowsPerGroup = groups > 1 ? this.dims[0] / groups : 0;
     return { ...structureOf(this.format, transposed, rowsPerGroup), dense: this.auto || this.format === "dense" };
   }
 

@@ -284,7 +284,7 @@ function makePlan(
   force: string | undefined,
 ): ConvPlan {
   const { kh, kw, oh, ow } = win;
-  const [features, perGroup] = w.shape;
+  const [features, perGroup] = w.dims;
   // A strip touches so much of each channel: kh rows of it, and part of a cache line before or after. Of one row a panel's number of
   // them is 1.0 to 1.05 times as fast at 80% zeros, the same at 90% (Zen 4, Node 20 and 24, 2026-11-21).
   const inPlanes = Math.max(1, Math.floor(L1_SHARE / (kh * (PANEL * 4 + 64))));
@@ -399,17 +399,17 @@ function inside(start: number, step: number, size: number, count: number): Span 
 
 /** W · x for feature-major x[k, n]: a 1 × 1 convolution of one image with one row. */
 export function planPointwise(engine: Engine, w: PackedWeight, n: number, force?: string): ConvPlan {
-  const image: Images = { n: 1, c: w.shape[1], h: 1, w: n, nhwc: false };
+  const image: Images = { n: 1, c: w.dims[1], h: 1, w: n, nhwc: false };
   const win: Window = { kh: 1, kw: 1, sh: 1, sw: 1, dh: 1, dw: 1, top: 0, left: 0, bottom: 0, right: 0, oh: 1, ow: n };
   return planConv(engine, w, image, win, 1, force);
 }
 
 export function checked(x: Input, w: PackedWeight, o: Conv2dOptions) {
-  if (w.shape.length !== 4) fail("ERR_SHAPE", "w", "4 dimensions [out, in / groups, kh, kw]", w.shape);
+  if (w.dims.length !== 4) fail("ERR_SHAPE", "w", "4 dimensions [out, in / groups, kh, kw]", w.dims);
   const image = images("x", x.shape, o.layout);
   const groups = o.groups === undefined ? 1 : integer("groups", o.groups, 1);
-  const [features, perGroup, kh, kw] = w.shape;
-  if (kh < 1 || kw < 1) fail("ERR_SHAPE", "w", "a kernel of at least 1 × 1", w.shape);
+  const [features, perGroup, kh, kw] = w.dims;
+  if (kh < 1 || kw < 1) fail("ERR_SHAPE", "w", "a kernel of at least 1 × 1", w.dims);
   if (perGroup * groups !== image.c) {
     fail("ERR_SHAPE", "x", `${perGroup * groups} channels (${perGroup} × ${groups} groups)`, image.c);
   }
@@ -423,7 +423,7 @@ export function planConv2d(engine: Engine, x: Input, w: PackedWeight, o: Conv2dO
   const { image, groups, win } = checked(x, w, o);
   const { ways } = planConv(engine, w, image, win, groups, o.forceKernel);
   const pixels = image.n * win.oh * win.ow;
-  const all = w.shape.reduce((a, b) => a * b, 1);
+  const all = w.dims.reduce((a, b) => a * b, 1);
   return { ways, macs: macsOf(w, ways) * pixels, denseMacs: all * pixels };
 }
 
@@ -433,7 +433,7 @@ export function conv2d(engine: Engine, xIn: unknown, wIn: unknown, o: Conv2dOpti
   const x = inputOrLists(engine, "x", xIn);
   const opts = options("options", o, CONVOLUTION);
   const { image, groups, win, shape } = checked(x, w, opts);
-  const f = fused(engine, opts, shape, w.shape[0], x);
+  const f = fused(engine, opts, shape, w.dims[0], x);
   return convolve(engine, w, x, planConv(engine, w, image, win, groups, opts.forceKernel), image.n, shape, f);
 }
 
@@ -451,7 +451,7 @@ export function convolve(
   const { image, win, pitch, columns, runs, map, phases, channels, plane, panels, depthwise, edges } = plan;
   const { nhwc } = image;
   const { oh, ow } = win;
-  const [features] = w.shape;
+  const [features] = w.dims;
   const pixels = image.h * image.w;
   const outputs = oh * ow;
   // A strip may write where it stands if there is no junk to drop and no vector reaches into the next row.

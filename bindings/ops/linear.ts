@@ -96,8 +96,8 @@ export function planLinear(
   transposed = false,
 ): ProductPlan & RowsPlan & { shape: number[]; rows: number } {
   const rank = x.shape.length;
-  if (w.shape.length !== 2) fail("ERR_SHAPE", "w", "a matrix of 2 dimensions", w.shape);
-  const [m, k] = transposed ? [w.shape[1], w.shape[0]] : w.shape;
+  if (w.dims.length !== 2) fail("ERR_SHAPE", "w", "a matrix of 2 dimensions", w.dims);
+  const [m, k] = transposed ? [w.dims[1], w.dims[0]] : w.dims;
   if (rank === 0 || x.shape[rank - 1] !== k) fail("ERR_SHAPE", "x", `a last dimension of ${k}`, x.shape);
   let rows = 1;
   for (let i = 0; i < rank - 1; i++) rows *= x.shape[i];

@@ -17,9 +17,9 @@ function sides(engine: Engine, a: unknown, b: unknown): { w: PackedWeight; x: In
   }
   const w = weight(engine, left ? "a" : "b", left ? a : b);
   const x = input(engine, left ? "b" : "a", left ? b : a);
-  if (w.shape.length !== 2) fail("ERR_SHAPE", left ? "a" : "b", "a matrix of 2 dimensions", w.shape);
+  if (w.dims.length !== 2) fail("ERR_SHAPE", left ? "a" : "b", "a matrix of 2 dimensions", w.dims);
   if (x.shape.length !== 2) fail("ERR_SHAPE", left ? "b" : "a", "a matrix of 2 dimensions", x.shape);
-  const k = left ? w.shape[1] : w.shape[0];
+  const k = left ? w.dims[1] : w.dims[0];
   if (x.shape[left ? 0 : 1] !== k) {
     fail("ERR_SHAPE", left ? "b" : "a", left ? `${k} rows` : `${k} columns`, x.shape);
   }
@@ -35,7 +35,7 @@ export function planMatmul(
 ): { w: PackedWeight; plan: ProductPlan } {
   const { w, x, left } = sides(engine, a, b);
   if (!left || x.shape[1] === 1) return { w, plan: planLinear(engine, left ? column(x) : x, w, force, !left) };
-  const [m, k] = w.shape;
+  const [m, k] = w.dims;
   const n = x.shape[1];
   const { ways } = planPointwise(engine, w, n, force);
   return { w, plan: { ways, macs: macsOf(w, ways) * n, denseMacs: m * k * n } };
@@ -49,7 +49,7 @@ export function matmul(engine: Engine, a: unknown, b: unknown, o: MatmulOptions 
   const { w, x, left } = sides(engine, a, b);
   const opts = options("options", o, PRODUCT);
   if (!left) return rowMajor(engine, x, w, opts, true);
-  const [m, k] = w.shape;
+  const [m, k] = w.dims;
   const n = x.shape[1];
   const f = fused(engine, opts, [m, n], m, x);
   if (n === 1 && m > 0) {

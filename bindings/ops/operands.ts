@@ -59,7 +59,7 @@ export function input(engine: Engine, name: string, value: unknown): Input {
   if (value instanceof Tensor) {
     if (value.engine !== engine) fail("ERR_ENGINE", name, "a tensor of this engine", "one of another engine");
     if (value.disposed) fail("ERR_DISPOSED", name, "a tensor that lives", "a disposed one");
-    return { shape: value.shape, size: value.size, tensor: value };
+    return { shape: value.dims, size: value.size, tensor: value };
   }
   if (typeof value !== "object" || value === null || !("data" in value) || !("shape" in value || "dims" in value)) {
     fail("ERR_TYPE", name, "a tensor or { data, shape }", value);
@@ -74,7 +74,7 @@ export function inputOrLists(engine: Engine, name: string, value: unknown): Inpu
   if (!(value instanceof SparseTensor)) return input(engine, name, value);
   if (value.engine !== engine) fail("ERR_ENGINE", name, "a tensor of this engine", "one of another engine");
   if (value.disposed) fail("ERR_DISPOSED", name, "a tensor that lives", "a disposed one");
-  return { shape: value.shape, size: value.size, lists: value };
+  return { shape: value.dims, size: value.size, lists: value };
 }
 
 /** The values themselves: a view of the engine's memory would be gone when the call makes that grow. */
@@ -139,7 +139,7 @@ export function checkOut(
   if (out === undefined) return undefined;
   if (!(out instanceof Tensor)) fail("ERR_TYPE", "out", "a tensor", out);
   const ptr = (input(engine, "out", out).tensor as Tensor).ptr;
-  if (out.shape.length !== shape.length || out.shape.some((d, i) => d !== shape[i])) {
+  if (out.dims.length !== shape.length || out.dims.some((d, i) => d !== shape[i])) {
     fail("ERR_SHAPE", "out", `the shape [${shape.join(", ")}]`, out.shape);
   }
   if (out.size && read.some((x) => x?.tensor?.ptr === ptr))

@@ -69,7 +69,7 @@ function makePlan(
 ): SparsePlan {
   const { costs } = engine;
   const { samples, outputs, groups } = walk;
-  const [m, k] = [w.shape[0], w.matrix.cols];
+  const [m, k] = [w.dims[0], w.matrix.cols];
   // 16 bits number the outputs of a column.
   const able = m <= 65535 ? kernelsFor("spmspv", w.structure(false, groups)) : [];
   // Any other name is one of the dense way's, which knows all that it takes.
@@ -113,7 +113,7 @@ function run(
   planes: boolean,
 ): Tensor {
   const { memory, kernels } = engine;
-  const m = w.shape[0];
+  const m = w.dims[0];
   const { outputs, inputRows, samples, taps, groups, near } = walk;
   const call = kernels[kernel.name];
   const pixels = planes ? outputs * m * 4 : 0;
@@ -157,8 +157,8 @@ export function wantsSparse(o: SparseOutput & { out?: unknown }): boolean {
 }
 
 function planLinearSparse(engine: Engine, x: SparseTensor, w: PackedWeight, force: string | undefined): SparsePlan {
-  if (w.shape.length !== 2) fail("ERR_SHAPE", "w", "a matrix of 2 dimensions", w.shape);
-  const k = w.shape[1];
+  if (w.dims.length !== 2) fail("ERR_SHAPE", "w", "a matrix of 2 dimensions", w.dims);
+  const k = w.dims[1];
   if (x.layout !== undefined) fail("ERR_SHAPE", "x", "rows of features, not an image", x.shape);
   if (x.cols !== k) fail("ERR_SHAPE", "x", `a last dimension of ${k}`, x.shape);
   const { rows } = x;
@@ -167,10 +167,10 @@ function planLinearSparse(engine: Engine, x: SparseTensor, w: PackedWeight, forc
     const near = Uint32Array.from({ length: rows }, (_, r) => r);
     const walk: Walk = { outputs: rows, inputRows: rows, samples: 1, taps: 1, groups: 1, near };
     const dense = () => planLinear(engine, { shape: [rows, k], size: x.size }, w, force).ways[0];
-    return makePlan(engine, w, [rows, w.shape[0]], x.size, walk, force, dense);
+    return makePlan(engine, w, [rows, w.dims[0]], x.size, walk, force, dense);
   }) as SparsePlan;
-  const shape = x.shape.slice();
-  shape[shape.length - 1] = w.shape[0];
+  const shape = x.dims.slice();
+  shape[shape.length - 1] = w.dims[0];
   return { shape, walk: plan.walk, lines: plan.lines, densely: plan.densely };
 }
 
@@ -182,14 +182,14 @@ export function linearSparse(engine: Engine, x: SparseTensor, wIn: unknown, o: L
   const plan = planLinearSparse(engine, x, w, opts.forceKernel);
   const kernel = choose(plan, x);
   if (!kernel) return linear(engine, x, w, opts);
-  const f = fused(engine, opts, plan.shape, w.shape[0], lists);
+  const f = fused(engine, opts, plan.shape, w.dims[0], lists);
   return run(engine, x, w, kernel, plan.walk, plan.shape, f, false);
 }
 
 function planConv2dSparse(engine: Engine, x: SparseTensor, w: PackedWeight, o: Conv2dOptions) {
   const layout = oneOf("layout", o.layout, ["nchw", "nhwc"] as const, "nchw");
   if (x.layout !== layout) fail("ERR_SHAPE", "x", `an image as ${layout}`, x.layout ?? "rows of features");
-  const input: Input = { shape: x.shape, size: x.size };
+  const input: Input = { shape: x.dims, size: x.size };
   const { image, groups, win, shape } = checked(input, w, o);
   // The table of a huge padding is refused before it is made.
   sizeOf("result", shape);
@@ -225,7 +225,7 @@ export function conv2dSparse(engine: Engine, x: SparseTensor, wIn: unknown, o: C
   const { plan, planes } = planConv2dSparse(engine, x, w, opts);
   const kernel = choose(plan, x);
   if (!kernel) return conv2d(engine, x, w, opts);
-  const f = fused(engine, opts, plan.shape, w.shape[0], lists);
+  const f = fused(engine, opts, plan.shape, w.dims[0], lists);
   return run(engine, x, w, kernel, plan.walk, plan.shape, f, planes);
 }
 
@@ -255,8 +255,8 @@ export function explainSparse(
   if (plan.densely) ways.push(plan.densely as (typeof ways)[number]);
   ways.sort((a, b) => a.ns - b.ns);
   const best = ways[0]?.cuts[0].kernel;
-  const stored = best?.format === "dense" ? w.shape[0] * w.matrix.cols : w.places;
-  const denseMacs = walk.samples * walk.outputs * w.shape[0] * w.matrix.cols;
+  const stored = best?.format === "dense" ? w.dims[0] * w.matrix.cols : w.places;
+  const denseMacs = walk.samples * walk.outputs * w.dims[0] * w.matrix.cols;
   const macs =
     best?.op === "spmspv" ? (visits * stored) / Math.max(1, w.matrix.cols) : walk.samples * walk.outputs * stored;
   const active = `${(100 * x.density).toFixed(1)}% of the input active`;

@@ -88,7 +88,7 @@ function checkSparseOut(engine: Engine, out: unknown, x: Input, { layout }: Rows
   if (!(out instanceof SparseTensor)) fail("ERR_TYPE", "out", "a sparse tensor", out);
   if (out.engine !== engine) fail("ERR_ENGINE", "out", "a tensor of this engine", "one of another engine");
   void out.lists;
-  if (out.layout !== layout || out.shape.length !== x.shape.length || out.shape.some((d, i) => d !== x.shape[i])) {
+  if (out.layout !== layout || out.dims.length !== x.shape.length || out.dims.some((d, i) => d !== x.shape[i])) {
     fail("ERR_SHAPE", "out", `the shape [${x.shape.join(", ")}]${layout ? ` as ${layout}` : ""}`, out.shape);
   }
   return out;
@@ -249,7 +249,7 @@ function above(engine: Engine, x: Input, of: RowsOf, threshold: number, out: Spa
 
 /** A product's result as lists, rows of features if it has no layout; the dense one is given back. */
 export function handOver(engine: Engine, y: Tensor, layout?: ImageLayout): SparseTensor {
-  const x = { shape: y.shape, size: y.size, tensor: y };
+  const x = { shape: y.dims, size: y.size, tensor: y };
   try {
     return above(engine, x, layout ? rowsOf(x, layout) : featuresOf(x), 0, undefined);
   } finally {
