@@ -46,20 +46,23 @@ import { SparseTensor } from "./sparse-tensor.js";
 import { Tensor } from "./tensor.js";
 import { givenWeight, PackedWeight, type PackOptions, packWeight } from "./weight.js";
 
+/** Options of {@link createEngine}. */
 export interface EngineOptions {
   /** Which build to run; default `"auto"`: relaxed where the host has it. Only simd128 gives the same bits on every host. */
   simd?: "auto" | Build;
   /**
    * The build's module, for hosts that must bring their own: `skipzeros/relaxed.wasm`, or `skipzeros/simd128.wasm` for one
-   * without relaxed SIMD. Cloudflare Workers get theirs by the package's export condition `workerd`.
+   * without relaxed SIMD. Cloudflare Workers get theirs by the package's export condition `workerd`. A response may be of any
+   * MIME type.
    */
   wasm?: WasmSource | Promise<WasmSource>;
   /** Most bytes of WebAssembly memory the engine may reserve, at least 65536; rounded down to whole pages of 64 KiB. */
   maxMemory?: number;
-  /** Another machine's constants for the choice of kernels: what `npm run calibrate` writes. */
+  /** Another machine's constants for the choice of kernels: what `npm run calibrate` writes in a clone of the repository. */
   costs?: Costs;
 }
 
+/** What an engine holds. */
 export interface EngineStats {
   /** Bytes of WebAssembly memory. */
   bytesReserved: number;
@@ -76,7 +79,7 @@ export interface Explanation {
   kernel: string;
   format: Format;
   reason: string;
-  /** Stored weights over all weights. */
+  /** Nonzeros over all weights. */
   density: number;
   /** Multiply-adds that run, and that a dense kernel would run. */
   macs: number;
@@ -141,6 +144,7 @@ export class Engine {
     return this.#kernels ?? this.#gone();
   }
 
+  /** Whether `dispose` was called. */
   get disposed(): boolean {
     return this.#memory === undefined;
   }
@@ -164,7 +168,7 @@ export class Engine {
    * Puts an activation into engine memory, so that a chain of layers copies nothing.
    *
    * @param data row-major elements; copied
-   * @throws TypeError `ERR_TYPE`; RangeError `ERR_SHAPE`, `ERR_LENGTH`, `ERR_MEMORY`
+   * @throws TypeError `ERR_TYPE`; RangeError `ERR_SHAPE`, `ERR_LENGTH`, `ERR_MEMORY`, `ERR_DISPOSED`
    * @example
    * const x = engine.tensor(new Float32Array([1, 2, 3, 4, 5, 6]), [2, 3]);
    */
@@ -179,7 +183,7 @@ export class Engine {
    *
    * @param data row-major values, zeros included; copied
    * @param shape `[out, in]` or `[out, in / groups, kh, kw]`; in TensorFlow's order with `layout`
-   * @throws TypeError `ERR_TYPE`; RangeError `ERR_SHAPE`, `ERR_LENGTH`, `ERR_VALUE`
+   * @throws TypeError `ERR_TYPE`; RangeError `ERR_SHAPE`, `ERR_LENGTH`, `ERR_VALUE`, `ERR_DISPOSED`
    * @example
    * const w = engine.pack(new Float32Array([0, 2, 0, 0, 0, 3]), [2, 3]);
    * w.explain().reason;
@@ -198,7 +202,7 @@ export class Engine {
    * @param indices their columns, in any order within a row but each once
    * @param indptr row r is `indptr[r]..indptr[r + 1]` of both; rows + 1 of them
    * @param shape `[out, in]`, or `[out, in / groups, kh, kw]` with the columns of `[in / groups, kh, kw]` flattened
-   * @throws TypeError `ERR_TYPE`; RangeError `ERR_SHAPE`, `ERR_LENGTH`, `ERR_VALUE`
+   * @throws TypeError `ERR_TYPE`; RangeError `ERR_SHAPE`, `ERR_LENGTH`, `ERR_VALUE`, `ERR_DISPOSED`
    * @example
    * const w = engine.fromCsr(new Float32Array([2, 3]), [1, 2], [0, 1, 2], [2, 3]);
    * w.toDense(); // 0, 2, 0, 0, 0, 3
@@ -263,7 +267,7 @@ export class Engine {
    *
    * @param source the file's bytes, or what `readSafetensors` made of them
    * @returns the weights by name, and the file's other tensors and texts
-   * @throws TypeError `ERR_TYPE`; RangeError `ERR_FORMAT` that names what is wrong, and nothing was loaded
+   * @throws TypeError `ERR_TYPE`; RangeError `ERR_FORMAT` that names what is wrong, and nothing was loaded; `ERR_DISPOSED`
    * @example
    * const w = engine.pack(new Float32Array([0, 2, 0, 0, 0, 3]), [2, 3]);
    * const { weights, tensors, metadata } = engine.deserialize(w.serialize("fc"));
@@ -386,7 +390,8 @@ export class Engine {
    * A sparse activation from lists of your own: for each row, or each pixel of an image, ascending indices and their values.
    *
    * @param shape of the dense tensor
-   * @throws RangeError `ERR_VALUE` for an index that is out of range, not ascending or double; `ERR_LENGTH`; TypeError `ERR_TYPE`
+   * @throws RangeError `ERR_VALUE` for an index that is out of range, not ascending or double; `ERR_SHAPE`, `ERR_LENGTH`, `ERR_MEMORY`,
+   *   `ERR_DISPOSED`; TypeError `ERR_TYPE`
    * @example
    * const x = engine.sparseTensor({ indices: [1, 3], values: new Float32Array([5, 7]) }, [1, 4]);
    * x.toDense().data; // 0, 5, 0, 7
@@ -437,17 +442,32 @@ export class Engine {
     return elementwise.mul(this, a, b, o);
   }
 
-  /** max(0, x). @throws as {@link linear} */
+  /**
+   * max(0, x).
+   * @throws as {@link linear}
+   * @example
+   * engine.relu({ data: new Float32Array([-1, 2]), shape: [2] }).data; // 0, 2
+   */
   relu(x: TensorLike, o?: ElementwiseOptions): Tensor {
     return elementwise.relu(this, x, o);
   }
 
-  /** 1 / (1 + e⁻ˣ), to about two units in the last place; 0 below −88.7. @throws as {@link linear} */
+  /**
+   * 1 / (1 + e⁻ˣ), to about two units in the last place; 0 below −88.7.
+   * @throws as {@link linear}
+   * @example
+   * engine.sigmoid({ data: new Float32Array([0]), shape: [1] }).data; // 0.5
+   */
   sigmoid(x: TensorLike, o?: ElementwiseOptions): Tensor {
     return elementwise.sigmoid(this, x, o);
   }
 
-  /** Hyperbolic tangent, to about two units in the last place. @throws as {@link linear} */
+  /**
+   * Hyperbolic tangent, to about two units in the last place.
+   * @throws as {@link linear}
+   * @example
+   * engine.tanh({ data: new Float32Array([0, 20]), shape: [2] }).data; // 0, 1
+   */
   tanh(x: TensorLike, o?: ElementwiseOptions): Tensor {
     return elementwise.tanh(this, x, o);
   }
@@ -463,9 +483,10 @@ export class Engine {
   }
 
   /**
-   * Which kernels a call would run, without running it. Takes the arguments of the operation, but for `output`.
+   * Which kernels a call would run, without running it. Takes the arguments of the operation, but for `output`; what has no part in the
+   * choice (bias, activation, residual, out) is not looked at.
    *
-   * @throws as the operation
+   * @throws as {@link linear}
    * @example
    * const w = engine.pack(new Float32Array([1, 0, 0, 2]), [2, 2]);
    * engine.explain("linear", { data: new Float32Array(2), shape: [1, 2] }, w).kernel;

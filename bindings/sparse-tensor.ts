@@ -102,6 +102,7 @@ export class SparseTensor {
     return this.engine.memory.f32.slice(at, at + this.nnz);
   }
 
+  /** Whether this tensor, or its engine, was disposed. */
   get disposed(): boolean {
     return this.#disposed || this.engine.disposed;
   }

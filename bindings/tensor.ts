@@ -54,6 +54,7 @@ export class Tensor {
     return this.#shape;
   }
 
+  /** Whether this tensor, or its engine, was disposed. */
   get disposed(): boolean {
     return this.#disposed || this.engine.disposed;
   }

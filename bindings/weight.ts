@@ -39,6 +39,7 @@ import { Recent } from "./recent.js";
 /** `[out, in]` and `[out, in, kh, kw]` (PyTorch, ONNX), or TensorFlow's `[in, out]` and `[kh, kw, in, out]`. */
 export type WeightLayout = "oi" | "io" | "oihw" | "hwio";
 
+/** Options of `engine.pack`. */
 export interface PackOptions {
   /**
    * Default `"auto"`: what the cost model finds fastest for the structure in the zeros. Dense kernels may then run too, where
@@ -135,6 +136,7 @@ export class PackedWeight {
     return this.#shape;
   }
 
+  /** Whether this weight, or its engine, was disposed. */
   get disposed(): boolean {
     return this.#disposed || this.engine.disposed;
   }

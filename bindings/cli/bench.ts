@@ -75,7 +75,7 @@ interface Report {
 
 const ROUNDS = 41;
 const QUICK_ROUNDS = 9;
-/** No row is begun later: one takes a second or two, and all a minute at most. */
+/** No row is begun later: one takes a second or two, so that all take a minute. */
 const LAST_START_MS = 55_000;
 const NOISY = 0.15;
 const BATCH = 64;

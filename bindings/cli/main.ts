@@ -71,7 +71,7 @@ program
 program
   .command("bench")
   .description("Measure for a minute from how many zeros on each format is faster than dense on this machine")
-  .option("--quick", "fewer shapes and rounds: ten seconds")
+  .option("--quick", "fewer shapes and rounds: ten to twenty seconds")
   .option(
     "--only <regex>",
     'measure only rows of such names, such as "linear, 1 row, 768 → 768, csr"',

@@ -33,6 +33,7 @@ import {
   type Window,
 } from "./window.js";
 
+/** Options of `engine.conv2d`. */
 export interface Conv2dOptions extends ProductOptions {
   /** Default 1. */
   stride?: Pair;

@@ -3,12 +3,15 @@ import type { Engine } from "../engine.js";
 import type { Tensor } from "../tensor.js";
 import { type Activation, activationRange, checkOut, type Input, input, place, placeBytes } from "./operands.js";
 
+/** Options of `engine.relu`, `sigmoid`, `tanh` and `softmax`. */
 export interface ElementwiseOptions {
   /** A tensor of the result's shape; it may be an operand of the same shape. */
   out?: Tensor;
 }
 
+/** Options of `engine.add` and `mul`. */
 export interface BinaryOptions extends ElementwiseOptions {
+  /** Applied to the sum or the product. */
   activation?: Activation;
 }
 

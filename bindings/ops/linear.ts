@@ -19,6 +19,7 @@ import {
 } from "./operands.js";
 import { runStrips, type Strips, vectorProduct, X_SHARE, Y_SHARE } from "./product.js";
 
+/** Options of `engine.linear`. */
 export type LinearOptions = ProductOptions;
 
 /** What a product will run, before anything is copied. */

@@ -7,6 +7,7 @@ import { macsOf, type ProductPlan, planLinear, rowMajor } from "./linear.js";
 import { fused, type Input, input, PRODUCT, type ProductOptions, weight } from "./operands.js";
 import { vectorProduct } from "./product.js";
 
+/** Options of `engine.matmul`. */
 export type MatmulOptions = ProductOptions;
 
 /** Which side W is on, and the other operand. */

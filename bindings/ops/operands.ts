@@ -16,6 +16,7 @@ export type TensorLike =
 /** Fused, and so free of a pass over the result: nothing, max(0, ·), 0..6, or any range. */
 export type Activation = "none" | "relu" | "relu6" | { min?: number; max?: number };
 
+/** What is fused into a product. */
 export interface FusedOptions {
   /** Added to each output feature: `[out]`. */
   bias?: Float32Array | Tensor;

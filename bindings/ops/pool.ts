@@ -4,6 +4,7 @@ import type { Tensor } from "../tensor.js";
 import { checkOut, type Input, input, inputOrLists, place, placeBytes } from "./operands.js";
 import { type ImageLayout, imageShape, images, type Padding, type Pair, pair, slide } from "./window.js";
 
+/** Options of `engine.maxPool2d`. */
 export interface PoolOptions {
   /** Height and width of the window. */
   kernel: Pair;
@@ -17,11 +18,13 @@ export interface PoolOptions {
   out?: Tensor;
 }
 
+/** Options of `engine.avgPool2d`. */
 export interface AvgPoolOptions extends PoolOptions {
   /** Whether zeros of the padding count as pixels: true (default) as in PyTorch, false as in TensorFlow. */
   countIncludePad?: boolean;
 }
 
+/** Options of `engine.globalAvgPool2d`. */
 export interface GlobalPoolOptions {
   /** Order of x's dimensions; default `"nchw"`. */
   layout?: ImageLayout;

@@ -15,11 +15,13 @@ export interface Boost {
   dutyCycle: Float32Array;
   /** Default k over the number of candidates. */
   target?: number;
+  /** How much winning seldom counts. So large that a factor is Infinity in float32, it makes zeros rank last, as NaN. */
   strength: number;
 }
 
+/** Options of `engine.kWinners`. */
 export interface KWinnersOptions {
-  /** Winners in each scope; or `fraction` of its elements, rounded. */
+  /** Winners in each scope; or `fraction` of its elements, rounded to the nearest integer, a half upwards. */
   k?: number;
   fraction?: number;
   /** `"global"` (default): over a row's features or a sample's C · H · W; `"local"`: over the channels of each pixel. */
@@ -45,6 +47,7 @@ export interface KWinnersDenseOptions extends Omit<KWinnersOptions, "out"> {
   out?: Tensor;
 }
 
+/** Options of `engine.toSparse`. */
 export interface ToSparseOptions {
   /** Elements with |x| ≤ threshold are dropped. Default 0: exact zeros, as ReLU leaves them. */
   threshold?: number;

@@ -1,5 +1,5 @@
 /**
- * `npm run demo`: three networks hear a dozen words. One is dense, one has 5% of its weights left, and one has sparse
+ * `npm run demo:keywords`: three networks hear a dozen words. One is dense, one has 5% of its weights left, and one has sparse
  * activations too. The program says what each heard, how often it is right on voices that no network was trained on, and what
  * a clip costs. `--quick` takes one round and a part of the test set.
  */

@@ -154,6 +154,8 @@ function stagesOf(engine: Engine, store: Store, model: Model, format: "auto" | F
   });
 
   const weight = store.pack(classifier.weight, classifier.shape, "dense");
+  // The number only: a closure over the classifier would keep its 4 MB twice.
+  const [, features] = classifier.shape;
   const bias = biasOf(classifier.bias);
   return [
     ...stages,
@@ -170,7 +172,7 @@ function stagesOf(engine: Engine, store: Store, model: Model, format: "auto" | F
       weight,
       pixels: 1,
       compute: (input, _, out) => engine.linear(input, weight, { bias, out }),
-      explain: () => engine.explain("linear", blank([1, classifier.shape[1]]), weight, { bias }),
+      explain: () => engine.explain("linear", blank([1, features]), weight, { bias }),
     },
   ];
 }
