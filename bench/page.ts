@@ -22,7 +22,9 @@ const ROWS: Column<Row>[] = [
   ["of the limit", ({ share }) => share !== undefined && percent(share)],
   ["dense GF", ({ denseGf }) => denseGf?.toFixed(1)],
   ["bytes", ({ bytes }) => bytes?.toLocaleString("en")],
+  ["dense ms", ({ dense }) => dense?.toPrecision(4)],
   ["x dense", ({ ratio }) => ratio?.toFixed(2)],
+  ["256 bit", ({ min, revectorized }) => revectorized !== undefined && `${(min / revectorized).toFixed(2)}x`],
   ["rate", ({ rate, unit }) => rate !== undefined && `${rate.toPrecision(3)} ${unit}`],
   ["kernel", ({ kernel }) => kernel],
 ];

@@ -6,7 +6,7 @@ import type { Build } from "../bindings/builds.js";
 import { describe, type Results, type Row } from "./rows.js";
 import { geometric } from "./targets.js";
 
-/** SVG by name, for a run that has the rows; the newest build that it has rows of. */
+/** SVG by name, for a run that has the rows; the relaxed build if it has rows of that. */
 export async function pictures(results: Results): Promise<Record<string, string>> {
   const build: Build = results.rows.some((row) => row.build === "relaxed") ? "relaxed" : "simd128";
   const rows = results.rows.filter((row) => row.build === build);
@@ -63,6 +63,7 @@ function speedup(rows: readonly Row[]): Spec | undefined {
     [...new Set(means.map(({ density }) => density))].map((density) => ({ op, density, ideal: 1 / density })),
   );
   // "auto" takes the dense kernel below its break-even, so that its line follows 1 there.
+  const autos = means.filter(({ format }) => format === "auto");
   const formats = means.filter(({ format }) => format !== "auto");
   const even = [...groupBy(formats, ({ op, format }) => `${op}|${format}`).values()].flatMap(breakEven);
   const densities = means.map(({ density }) => density);
@@ -102,9 +103,15 @@ function speedup(rows: readonly Row[]): Spec | undefined {
           data: of(ideal),
           encoding: { x, y: y("ideal") },
         },
+        // Broad and below, as it follows the formats that it takes.
+        {
+          mark: { type: "line", strokeWidth: 7, opacity: 0.35 },
+          data: of(autos),
+          encoding: { x, y: y("speedup"), color },
+        },
         {
           mark: { type: "line", point: { size: 25 }, strokeWidth: 2 },
-          data: of(means),
+          data: of(formats),
           encoding: { x, y: y("speedup"), color },
         },
         { mark: { type: "point", size: 110, strokeWidth: 2 }, data: of(even), encoding: { x, y: y("even"), color } },

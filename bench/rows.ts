@@ -9,9 +9,9 @@ export interface Row extends Timing {
   /** Rows of a group took turns with each other and with the limit. */
   group: string;
   name: string;
-  /** "panels", "linear, 8 rows", "conv 3x3" … */
+  /** "panels", "linear, 8 rows", "conv 3x3" …; of a network "whole", "layer" or "sum". */
   op?: string;
-  /** As `formatName` has it, or "auto". */
+  /** As `formatName` has it, or "auto"; of a network its name. */
   format?: string;
   /** Share of zeros in the weights, and of active elements in x. */
   zeros?: number;
@@ -60,6 +60,7 @@ const NAME = 46;
 const COLUMNS: [head: string, width: number, cell: (row: Row) => string | false | undefined][] = [
   ["min ms", 11, ({ min }) => figure(min)],
   ["median", 11, ({ median }) => figure(median)],
+  ["spread", 8, ({ spread }) => `${(100 * spread).toFixed(0)}%`],
   ["nz GF", 8, ({ gf }) => gf?.toFixed(1)],
   ["limit", 7, ({ share }) => share !== undefined && `${(100 * share).toFixed(0)}%`],
   ["dense GF", 10, ({ denseGf }) => denseGf?.toFixed(1)],
@@ -81,11 +82,7 @@ export const heading = (title: string): string =>
 export function line(row: Row): string {
   const { name, rate, unit, kernel, spread } = row;
   const cells = COLUMNS.map(([, width, cell]) => (cell(row) || "").padStart(width));
-  const notes = [
-    rate === undefined ? "" : `${rate.toPrecision(3)} ${unit}`,
-    kernel ?? "",
-    spread > BUSY ? `busy: spread ${(spread * 100).toFixed(0)}%` : "",
-  ];
+  const notes = [rate === undefined ? "" : `${rate.toPrecision(3)} ${unit}`, kernel ?? "", spread > BUSY ? "busy" : ""];
   return [name.padEnd(NAME) + cells.join(""), ...notes.filter(Boolean)].join("  ");
 }
 

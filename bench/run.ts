@@ -1,4 +1,4 @@
-// npm run bench [-- FILTER] [--json FILE] [--quick] [--revectorize]
+// npm run bench -- [FILTER] [--json FILE] [--quick] [--revectorize]
 //
 // Runs the suites of bench/suites. FILTER is words that a row's suite, build, shape and name must all have; if the first is a
 // suite's name, only that one runs: "spmm relaxed BERT csr". GF are 10⁹ operations a second on nonzeros, the limit is the

@@ -13,12 +13,12 @@ export interface Structure {
 
 /** One row of the manifest. */
 export interface Kernel {
-  /** The export's name in both Wasm builds: `f32_<format>_<op>_<tile>`. */
+  /** The export's name in both Wasm builds: `f32_<format>_<op>_<block>_<tile>`; of dense products gemm and gemv instead of spmm and spmv. */
   name: string;
   /** The stream of weights that it reads; null for those that take no weights. */
   format: "dense" | "csr" | "block" | "nm" | null;
   op: "spmm" | "spmv" | "spmspv" | "depthwise" | null;
-  /** Columns of one strip; 1 for a vector; 0 where it does not apply. */
+  /** Columns of one strip; 1 for a vector; of a depthwise one that walks an image by columns the width of a walk; otherwise 0. */
   tile: number;
   /** Rows and columns of one entry of the stream; of a depthwise one's only kernel, or 1 × 1 for all. */
   block: readonly [rows: number, cols: number];

@@ -1,4 +1,4 @@
-// How `inspect` and `skipzeros bench` time calls of the library, and the numbers that they feed to them.
+// How `inspect`, `skipzeros bench` and `npm run bench -- hosts` time calls of the library, and the numbers that they feed to them.
 
 /** Milliseconds of one call, over all rounds. */
 export interface Timing {
