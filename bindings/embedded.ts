@@ -1,12 +1,26 @@
 import { texts } from "../build/wasm.js";
 import type { Build } from "./builds.js";
 
-/** A build's bytes: every second text is of the other one, and a character is a byte and 35. */
+// As signed 32 bits, which `|` and `^` give.
+const [HIGHS, SHIFTS] = [0x80808080 | 0, 0x23232323];
+
+/**
+ * A build's bytes: every second text is of the other one, and a character is a byte and 35. Four bytes at a time, and from Node's
+ * and Bun's Buffer where there is one, as this runs before anything is optimised: createEngine in a fresh process 3.5 instead of
+ * 4.9 ms byte by byte (Zen 4, Node 24; 5.0 and 6.9 on Node 20; 2026-11-22), a callback for each byte 8 ms more.
+ */
 export function embedded(build: Build): WebAssembly.Module | Uint8Array<ArrayBuffer> {
-  const own = texts.filter((_, i) => i % 2 === (build === "simd128" ? 0 : 1));
-  const bytes = new Uint8Array(own.reduce((n, text) => n + text.length, 0));
-  let at = 0;
-  // A loop, since a callback for each byte takes 8 ms of a cold start. The array keeps the lowest eight bits.
-  for (const text of own) for (let i = 0; i < text.length; i++) bytes[at++] = text.charCodeAt(i) - 35;
-  return bytes;
+  const text = texts.filter((_, i) => i % 2 === (build === "simd128" ? 0 : 1)).join("");
+  const { length } = text;
+  const bytes = new Uint8Array(Math.ceil(length / 4) * 4);
+  const { Buffer } = globalThis as { Buffer?: { from(text: string, encoding: "latin1"): Uint8Array } };
+  if (Buffer) bytes.set(Buffer.from(text, "latin1"));
+  else for (let i = 0; i < length; i++) bytes[i] = text.charCodeAt(i);
+  const words = new Uint32Array(bytes.buffer);
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i];
+    // With its highest bit set no byte borrows from the next; then each gets its own highest bit back.
+    words[i] = ((word | HIGHS) - SHIFTS) ^ (~word & HIGHS);
+  }
+  return bytes.subarray(0, length);
 }
