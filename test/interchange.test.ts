@@ -818,6 +818,20 @@ test("an empty weight may claim a large side; nothing is made of that size", () 
     ["w.indptr", { shape: [1], data: new Uint16Array(1) }],
   ]);
   assert.ok(performance.now() - start < 2000);
+  // A product would make each of the outputs.
+  for (const [rows, legal] of [
+    [65536, true],
+    [65537, false],
+    [1e9, false],
+  ] as const) {
+    const file = fileOf(new Map([["w.data", none(f32())]]), { ...head, shape: [rows, 0], kind: "dense" });
+    if (legal) {
+      const { w } = engine.deserialize(file).weights;
+      assert.equal(w.shape, [rows, 0]);
+      w.dispose();
+    } else
+      refuses(engine, "ERR_FORMAT", /^"w\.shape" expected an integer in 0\.\.65536/, () => engine.deserialize(file));
+  }
 });
 
 test("hostile texts that fit their arrays", () => {

@@ -186,6 +186,9 @@ function fileOf(source: unknown): SafetensorsFile {
   fail("ERR_TYPE", "source", "a safetensors file or its bytes", source);
 }
 
+/** Outputs that a weight without inputs may have. */
+const BARE_ROWS = 65536;
+
 /** Reads one weight, and takes its tensors out of the file's. */
 function readEntry(name: string, text: string, tensors: Map<string, SafetensorsEntry>): PackedEntry {
   const where = labelOf(name);
@@ -201,6 +204,8 @@ function readEntry(name: string, text: string, tensors: Map<string, SafetensorsE
   };
   const rows = shape[0];
   const cols = shape.slice(1).reduce((a, b) => a * b, 1);
+  // Outputs without inputs are backed by no byte of the file, and each costs time.
+  if (cols === 0) claimed(`${where}.shape`, rows, 0, BARE_ROWS);
   try {
     return { name, matrix: readMatrix(kind, rows, cols, head, take), shape, layout, auto };
   } catch (error) {
