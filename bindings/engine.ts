@@ -182,7 +182,8 @@ export class Engine {
    * Packs a weight: finds its zeros, chooses a format, keeps the survivors. Nothing is pruned; a zero is what is stored as 0.
    *
    * @param data row-major values, zeros included; copied
-   * @param shape `[out, in]` or `[out, in / groups, kh, kw]`; in TensorFlow's order with `layout`
+   * @param shape `[out, in]` or `[out, in / groups, kh, kw]`; in TensorFlow's order with `layout`. Errors name rows and columns of
+   *   `[out, in · kh · kw]` in either order
    * @throws TypeError `ERR_TYPE`; RangeError `ERR_SHAPE`, `ERR_LENGTH`, `ERR_VALUE`, `ERR_DISPOSED`
    * @example
    * const w = engine.pack(new Float32Array([0, 2, 0, 0, 0, 3]), [2, 3]);

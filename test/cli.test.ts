@@ -24,7 +24,7 @@ import { createEngine } from "../bindings/index.js";
 import type { InspectRow, Measurement } from "../bindings/inspect.js";
 import type { SafetensorsInput } from "../bindings/io/safetensors.js";
 import { readSafetensors, toFloat32, writeSafetensors } from "../bindings/io/safetensors.js";
-import { check, prune } from "../bindings/patterns.js";
+import { check, type Evenness, prune } from "../bindings/patterns.js";
 import { random, sameBits, values } from "./oracle.js";
 
 const test = suite("cli");
@@ -272,6 +272,7 @@ interface Packed {
     reason: string;
     bytesBefore: number;
     bytesAfter: number;
+    evenness?: Evenness;
   }[];
   totals: {
     matrices: number;
@@ -392,6 +393,17 @@ test("pack: a table of what was gained", () => {
   assert.match(stdout, /^fc\.weight +256x256 +93\.1 +unstructured +csr +256\.0 +\d+\.\d +\d+\.\d\dx$/m);
   assert.match(stdout, /^total: 7 matrices +\d+\.\d +\d+\.\d +\d+\.\d\dx$/m);
   assert.match(stdout, /^the file +\d+\.\d +\d+\.\d +\d+\.\d\dx$/m);
+});
+
+test("pack --prune says how even the rows are", () => {
+  const shape = [40, 50];
+  const data = values(2000, 0, random(2));
+  writeFileSync(join(folder, "even.safetensors"), writeSafetensors({ w: { shape, data } }));
+  const { stdout } = run("pack", "even.safetensors", "evened.safetensors", "--prune", "complementary:20");
+  assert.match(stdout, /^least even: w, rows of 2 to 3 nonzeros, the fullest 1\.20 times the mean$/m);
+  const { rows } = pack("even.safetensors", "evened.safetensors", "--prune", "complementary:20");
+  assert.equal(rows[0].evenness, { min: 2, max: 3, mean: 2.5, imbalance: 1.2 });
+  assert.not.match(run("pack", "even.safetensors", "evened.safetensors").stdout, /least even/);
 });
 
 test("pack: what cannot be done leaves every file as it was", () => {

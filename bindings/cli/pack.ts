@@ -23,7 +23,7 @@ import {
 } from "../index.js";
 import { isWeightMatrix } from "../inspect.js";
 import { isPacked } from "../io/packed.js";
-import { type ParsedPattern, prune } from "../patterns.js";
+import { type Evenness, evenness, type ParsedPattern, prune } from "../patterns.js";
 import { host, messageOf, named, readModel, version } from "./model.js";
 import { progressOf } from "./progress.js";
 import { type Column, count, kib, percent, printable, table } from "./table.js";
@@ -52,6 +52,8 @@ interface Row {
   reason: string;
   bytesBefore: number;
   bytesAfter: number;
+  /** How evenly a matrix that was pruned shares its nonzeros among its rows. */
+  evenness?: Evenness;
 }
 
 interface Report {
@@ -121,16 +123,17 @@ export async function runPack(path: string, out: string, o: PackArguments): Prom
     const rows: Row[] = [];
     for (const [name, tensor] of matrices) {
       const { dtype, shape, data } = tensor;
-      const w = named(name, () => {
+      const { w, even } = named(name, () => {
         const values = toFloat32(tensor);
         const kept = o.prune ? prune(values, shape, o.prune) : values;
-        return engine.pack(kept, shape, { format: o.format });
+        const even = o.prune && { evenness: evenness(kept, shape) };
+        return { w: engine.pack(kept, shape, { format: o.format }), even };
       });
       contents.set(name, w);
       const { structure, format, reason, nnz } = w.explain();
       const zeros = (data.length - nnz) / data.length;
       const bytes = { bytesBefore: data.byteLength, bytesAfter: w.byteLength };
-      rows.push({ name, dtype, shape, zeros, nnz, structure, format: formatName(format), reason, ...bytes });
+      rows.push({ name, dtype, shape, zeros, nnz, structure, format: formatName(format), reason, ...bytes, ...even });
       progress.add(data.byteLength);
     }
     const bytes = serialize(contents, file.metadata);
@@ -215,8 +218,20 @@ function render({ file, out, simd, cpu, runtime, rows, totals }: Report): string
     `${printable(file)} → ${printable(out)}: ${count(totals.matrices, "matrix", "matrices")} packed, ` +
       `${count(totals.others, "other tensor")} as before`,
     table(COLUMNS, cells),
+    ...leastEven(rows),
     `${cpu}, ${runtime}, skipzeros ${version} (${simd})`,
   ].join("\n\n");
+}
+
+/** What pruning left least even; nothing to say where nothing was pruned. */
+function leastEven(rows: readonly Row[]): string[] {
+  const worst = (a: Row, b: Row) => ((b.evenness?.imbalance ?? 0) > (a.evenness?.imbalance ?? 0) ? b : a);
+  const { name, evenness } = rows.reduce(worst);
+  if (!evenness) return [];
+  const { min, max, imbalance } = evenness;
+  return [
+    `least even: ${printable(name)}, rows of ${min} to ${max} nonzeros, the fullest ${imbalance.toFixed(2)} times the mean`,
+  ];
 }
 
 const gain = (before: number, after: number): string => (after > 0 ? `${(before / after).toFixed(2)}x` : "");
