@@ -76,8 +76,11 @@ export function gatherBlock(m: BlockMatrix, dense: Float32Array): Float32Array {
 function gatherInto(m: BlockMatrix, dense: Float32Array, data: Float32Array): void {
   const [source, target] = [bitsOf(dense), bitsOf(data)];
   eachRun(m, (from, to, n) => {
-    // −0 is stored as 0.
-    for (let i = 0; i < n; i++) target[from + i] = source[to + i] << 1 === 0 ? 0 : source[to + i];
+    for (let i = 0; i < n; i++) {
+      const magnitude = source[to + i] << 1;
+      // −0 is stored as 0, without a branch, as in countNonzeros.
+      target[from + i] = source[to + i] & ((magnitude | -magnitude) >> 31);
+    }
   });
 }
 
