@@ -402,6 +402,13 @@ test("sparseTensor: what was checked is what is stored, and the engine's own vie
       [0, 5, 0, 0],
     );
     assert.is(reads, 1);
+    let lengths = 0;
+    const growing = new Proxy([1], {
+      get: (list, key) => (key === "length" && lengths++ ? 1e7 : Reflect.get(list, key)),
+    });
+    const x1 = engine.sparseTensor({ indices: growing, values: new Float32Array([5]) }, [4]);
+    assert.equal([...x1.indices], [1]);
+    assert.ok(lengths > 1);
     const a = engine.tensor(new Float32Array([1, 2, 3]), [3]);
     // Large enough for the memory to grow.
     const x = engine.sparseTensor({ indices: [5, 7, 9], values: a.data }, [1 << 22]);

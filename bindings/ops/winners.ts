@@ -278,24 +278,25 @@ export function sparseTensor(
 ): SparseTensor {
   const { shape, size } = shapeOf("shape", given);
   const { layout } = options("options", o, ["layout"]);
-  const lists = options("data", data, ["indices", "values", "indptr"]);
+  const { indices: columns, values: numbers, indptr: starts } = options("data", data, ["indices", "values", "indptr"]);
   const of = rowsOf({ shape, size }, layout);
   const { rows, cols } = of;
-  const listed = (name: string, list: unknown): ArrayLike<number> => {
+  const listed = (name: string, list: unknown): number => {
     const big = list instanceof BigInt64Array || list instanceof BigUint64Array;
     if (!Array.isArray(list) && !(ArrayBuffer.isView(list) && "length" in list && !big))
       fail("ERR_TYPE", name, "an array of integers", list);
-    return list as ArrayLike<number>;
+    return (list as ArrayLike<number>).length;
   };
-  const n = listed("indices", lists.indices).length;
-  const values = own(engine, floats("values", lists.values, n));
-  if (lists.indptr === undefined && rows !== 1)
-    fail("ERR_TYPE", "indptr", `${rows + 1} numbers, as there are ${rows} rows`, lists.indptr);
-  const { length } = lists.indptr === undefined ? [0, n] : listed("indptr", lists.indptr);
+  const n = listed("indices", columns);
+  const values = own(engine, floats("values", numbers, n));
+  if (starts === undefined && rows !== 1)
+    fail("ERR_TYPE", "indptr", `${rows + 1} numbers, as there are ${rows} rows`, starts);
+  const length = starts === undefined ? 2 : listed("indptr", starts);
   if (length !== rows + 1) fail("ERR_LENGTH", "indptr", `${rows + 1} numbers`, length);
   // Copies: what is stored must be what was checked, whoever else writes to the user's arrays.
-  const indices = Array.from(lists.indices);
-  const indptr = Array.from(lists.indptr ?? [0, n]);
+  const copy = (list: ArrayLike<number>, most: number): number[] => Array.prototype.slice.call(list, 0, most);
+  const indices = copy(columns, n);
+  const indptr = starts === undefined ? [0, n] : copy(starts, length);
   for (let r = 0; r <= rows; r++) {
     const least = r ? indptr[r - 1] : 0;
     const at = indptr[r];
