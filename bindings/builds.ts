@@ -35,14 +35,13 @@ export function chooseBuild(simd: unknown): Build {
 /** What a user may hand over; a Response is told by its method. */
 const isResponse = (source: unknown): source is Response =>
   typeof source === "object" && source !== null && "arrayBuffer" in source;
+const isBytes = (source: unknown): source is BufferSource =>
+  source instanceof ArrayBuffer || ArrayBuffer.isView(source);
 
 async function bodyOf(response: Response): Promise<ArrayBuffer> {
   if (response.ok === false) throw new Error(`HTTP status ${response.status} ${response.statusText}`);
   return response.arrayBuffer();
 }
-
-const isBytes = (source: unknown): source is BufferSource =>
-  source instanceof ArrayBuffer || ArrayBuffer.isView(source);
 
 /**
  * Instantiates the embedded build, or the user's own copy of one, over the engine's memory.

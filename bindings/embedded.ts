@@ -6,8 +6,8 @@ const [HIGHS, SHIFTS] = [0x80808080 | 0, 0x23232323];
 
 /**
  * A build's bytes: every second text is of the other one, and a character is a byte and 35. Four bytes at a time, and from Node's
- * and Bun's Buffer where there is one, as this runs before anything is optimised: createEngine in a fresh process 3.5 instead of
- * 4.9 ms byte by byte (Zen 4, Node 24; 5.0 and 6.9 on Node 20; 2026-11-22), a callback for each byte 8 ms more.
+ * and Bun's Buffer where there is one, as this runs before anything is optimised: createEngine in a fresh process
+ * is 1.1 to 1.4 times as fast as byte by byte (Zen 4, Node 20 and 24, 2026-11-22); a callback for each byte takes 8 ms more.
  */
 export function embedded(build: Build): WebAssembly.Module | Uint8Array<ArrayBuffer> {
   const text = texts.filter((_, i) => i % 2 === (build === "simd128" ? 0 : 1)).join("");

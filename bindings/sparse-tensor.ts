@@ -2,6 +2,7 @@ import { fail, options } from "./assert.js";
 import type { Engine } from "./engine.js";
 import { checkOut } from "./ops/operands.js";
 import type { ImageLayout } from "./ops/window.js";
+import { Shaped } from "./shaped.js";
 import type { Tensor } from "./tensor.js";
 
 /** Lists in engine memory: addresses of indptr (u32), indices (u32) and values (f32). */
@@ -25,10 +26,7 @@ export const listsAt = (ptr: number, rows: number, most: number): Lists => {
  * Made by `engine.kWinners`, `engine.toSparse` and `engine.sparseTensor`; `linear`, `conv2d`, `maxPool2d` and `kWinners` take it as x.
  * It has room for all elements of the dense tensor, 8 bytes each, however few it keeps.
  */
-export class SparseTensor {
-  /** @internal The shape as operations read it, see Tensor. */
-  readonly dims: readonly number[];
-  #shape: readonly number[] | undefined;
+export class SparseTensor extends Shaped {
   /** Elements of the dense tensor. */
   readonly size: number;
   /** Order of `shape` when it is an image's; undefined for rows of features. */
@@ -52,8 +50,8 @@ export class SparseTensor {
     layout: ImageLayout | undefined,
     ptr: number,
   ) {
+    super(shape);
     this.engine = engine;
-    this.dims = shape;
     this.size = size;
     this.rows = rows;
     this.cols = cols;
@@ -66,12 +64,6 @@ export class SparseTensor {
   get lists(): Lists {
     if (this.disposed) fail("ERR_DISPOSED", "tensor", "a tensor that lives", "a disposed one");
     return listsAt(this.#storage.ptr, this.rows, this.size);
-  }
-
-  /** Dimensions of the dense tensor. */
-  get shape(): readonly number[] {
-    this.#shape ??= Object.freeze(this.dims.slice());
-    return this.#shape;
   }
 
   /** Elements kept. */

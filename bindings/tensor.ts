@@ -1,5 +1,6 @@
 import { fail, shapeOf } from "./assert.js";
 import type { Engine } from "./engine.js";
+import { Shaped } from "./shaped.js";
 
 /** A block of engine memory that one or more tensors (reshape) look at. */
 interface Storage {
@@ -8,10 +9,7 @@ interface Storage {
 }
 
 /** An activation in engine memory, row-major float32. Made by `engine.tensor` and by every operation. */
-export class Tensor {
-  /** @internal The shape as operations read it: what is handed out is frozen, and V8 takes half a microsecond a call for such an array. */
-  readonly dims: readonly number[];
-  #shape: readonly number[] | undefined;
+export class Tensor extends Shaped {
   /** Number of elements. */
   readonly size: number;
   /** @internal */
@@ -22,8 +20,8 @@ export class Tensor {
 
   /** @internal */
   constructor(engine: Engine, shape: readonly number[], size: number, storage: Storage) {
+    super(shape);
     this.engine = engine;
-    this.dims = shape;
     this.size = size;
     this.#storage = storage;
     storage.owners++;
@@ -46,12 +44,6 @@ export class Tensor {
     const { wasm } = this.engine.memory;
     if (this.#view.buffer !== wasm.buffer) this.#view = new Float32Array(wasm.buffer, ptr, this.size);
     return this.#view;
-  }
-
-  /** Dimensions, outermost first. */
-  get shape(): readonly number[] {
-    this.#shape ??= Object.freeze(this.dims.slice());
-    return this.#shape;
   }
 
   /** Whether this tensor, or its engine, was disposed. */

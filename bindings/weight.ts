@@ -35,6 +35,7 @@ import type { Kernel, Structure } from "./kernels.js";
 import type { ConvPlan } from "./ops/conv2d.js";
 import { type Detection, detect } from "./patterns.js";
 import { Recent } from "./recent.js";
+import { Shaped } from "./shaped.js";
 
 /** `[out, in]` and `[out, in, kh, kw]` (PyTorch, ONNX), or TensorFlow's `[in, out]` and `[kh, kw, in, out]`. */
 export type WeightLayout = "oi" | "io" | "oihw" | "hwio";
@@ -71,12 +72,9 @@ export interface WeightExplanation {
 const KEPT_PLANS = 8;
 
 /** A weight in the form its kernels read. Made by `engine.pack`. */
-export class PackedWeight {
+export class PackedWeight extends Shaped {
   /** @internal */
   readonly engine: Engine;
-  /** @internal The shape as operations read it, see Tensor. */
-  readonly dims: readonly number[];
-  #shape: readonly number[] | undefined;
   readonly format: Format;
   /** @internal Order that `toDense` and `update` use. */
   readonly layout: WeightLayout;
@@ -95,8 +93,8 @@ export class PackedWeight {
 
   /** @internal */
   constructor(engine: Engine, matrix: Matrix, shape: readonly number[], layout: WeightLayout, why: Why) {
+    super(shape);
     this.engine = engine;
-    this.dims = shape;
     this.matrix = matrix;
     this.format = formatOf(matrix);
     this.layout = layout;
@@ -128,12 +126,6 @@ export class PackedWeight {
   /** Bytes of the packed form: values, indices and row pointers. The streams that kernels read are made from it per shape. */
   get byteLength(): number {
     return this.#explanation.packedBytes;
-  }
-
-  /** `[out, in]` or `[out, in / groups, kh, kw]`, whatever the layout of the data was. */
-  get shape(): readonly number[] {
-    this.#shape ??= Object.freeze(this.dims.slice());
-    return this.#shape;
   }
 
   /** Whether this weight, or its engine, was disposed. */

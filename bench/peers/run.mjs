@@ -89,7 +89,7 @@ function verdicts([own, ...others], { targets = {}, most }) {
   if (!("best" in targets || best.id in targets)) wanted.unshift(["best"]);
   return wanted.map(([id, least]) => {
     const peer = id === "best" ? best : others.find((other) => other.id === id);
-    if (!peer) return `${id} did not run`;
+    if (!peer) return `${id} did not run: at least ${least}x is not judged`;
     const ratio = peer.min / own.min;
     const text = `${ratio.toFixed(2)}x (${(peer.median / own.median).toFixed(2)}x) ${peer.name}`;
     return least ? `${text}, at least ${least}x: ${ratio >= least ? "hit" : "miss"}` : text;

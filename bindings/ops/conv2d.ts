@@ -407,7 +407,7 @@ export function planPointwise(engine: Engine, w: PackedWeight, n: number, force?
 
 export function checked(x: Input, w: PackedWeight, o: Conv2dOptions) {
   if (w.dims.length !== 4) fail("ERR_SHAPE", "w", "4 dimensions [out, in / groups, kh, kw]", w.dims);
-  const image = images("x", x.shape, o.layout);
+  const image = images(x, o.layout);
   const groups = o.groups === undefined ? 1 : integer("groups", o.groups, 1);
   const [features, perGroup, kh, kw] = w.dims;
   if (kh < 1 || kw < 1) fail("ERR_SHAPE", "w", "a kernel of at least 1 × 1", w.dims);

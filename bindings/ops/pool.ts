@@ -35,7 +35,7 @@ export interface GlobalPoolOptions {
 export const POOL = ["kernel", "stride", "padding", "layout", "out"] as const;
 
 function pool2d(engine: Engine, kernel: "f32_max_pool" | "f32_avg_pool", x: Input, o: AvgPoolOptions): Tensor {
-  const image = images("x", x.shape, o.layout);
+  const image = images(x, o.layout);
   if (image.h * image.w === 0) fail("ERR_SHAPE", "x", "at least one pixel", x.shape);
   const [kh, kw] = pair("kernel", o.kernel, 1);
   const { sh, sw, top, left, bottom, right, oh, ow } = slide(image, [kh, kw], o, [kh, kw]);
@@ -73,7 +73,7 @@ export function avgPool2d(engine: Engine, x: unknown, o: AvgPoolOptions): Tensor
 export function globalAvgPool2d(engine: Engine, xIn: unknown, o?: GlobalPoolOptions): Tensor {
   const x = input(engine, "x", xIn);
   const opts = options("options", o, ["layout", "out"]);
-  const { n, c, h, w, nhwc } = images("x", x.shape, opts.layout);
+  const { n, c, h, w, nhwc } = images(x, opts.layout);
   if (h * w === 0) fail("ERR_SHAPE", "x", "at least one pixel", x.shape);
   const out = checkOut(engine, opts.out, [n, c], [x]);
   return engine.produce([n, c], out, [placeBytes(x)], (y, [xs]) => {

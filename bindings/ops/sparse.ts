@@ -187,9 +187,7 @@ export function linearSparse(engine: Engine, x: SparseTensor, wIn: unknown, o: L
 }
 
 function planConv2dSparse(engine: Engine, x: SparseTensor, w: PackedWeight, o: Conv2dOptions) {
-  const layout = oneOf("layout", o.layout, ["nchw", "nhwc"] as const, "nchw");
-  if (x.layout !== layout) fail("ERR_SHAPE", "x", `an image as ${layout}`, x.layout ?? "rows of features");
-  const input: Input = { shape: x.dims, size: x.size };
+  const input: Input = { shape: x.dims, size: x.size, lists: x };
   const { image, groups, win, shape } = checked(input, w, o);
   // The table of a huge padding is refused before it is made.
   sizeOf("result", shape);
@@ -214,7 +212,7 @@ function planConv2dSparse(engine: Engine, x: SparseTensor, w: PackedWeight, o: C
     return makePlan(engine, w, shape, x.size, walk, o.forceKernel, () => planConv2d(engine, input, w, o).ways[0]);
   }) as SparsePlan;
   // One plan for both layouts: only the order of the result's dimensions differs.
-  return { plan: { ...plan, shape }, planes: layout === "nchw" };
+  return { plan: { ...plan, shape }, planes: !image.nhwc };
 }
 
 /** `conv2d` for lists. */
@@ -231,12 +229,9 @@ export function conv2dSparse(engine: Engine, x: SparseTensor, wIn: unknown, o: C
 
 /** The largest under each window, dropped elements being 0; the result is at least as dense as what went in. */
 export function maxPoolSparse(engine: Engine, x: SparseTensor, given: PoolOptions): SparseTensor {
-  inputOrLists(engine, "x", x);
   const o = options("options", given, POOL);
-  const layout = oneOf("layout", o.layout, ["nchw", "nhwc"] as const, "nchw");
-  if (x.layout !== layout) fail("ERR_SHAPE", "x", `an image as ${layout}`, x.layout ?? "rows of features");
   if (o.out !== undefined) fail("ERR_VALUE", "out", "none for a sparse tensor", o.out);
-  return handOver(engine, maxPool2d(engine, x, o), layout);
+  return handOver(engine, maxPool2d(engine, x, o), x.layout);
 }
 
 /** For `explain`: multiply-adds are an estimate from how many columns x visits. */

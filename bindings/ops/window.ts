@@ -1,4 +1,5 @@
 import { fail, integer, oneOf } from "../assert.js";
+import type { Input } from "./operands.js";
 
 /** A number for both directions, or [vertical, horizontal]. */
 export type Pair = number | readonly [number, number];
@@ -37,9 +38,13 @@ export interface Window {
   ow: number;
 }
 
-export function images(name: string, shape: readonly number[], layout: unknown): Images {
-  const nhwc = oneOf("layout", layout, ["nchw", "nhwc"], "nchw") === "nhwc";
-  if (shape.length !== 4) fail("ERR_SHAPE", name, `4 dimensions (${nhwc ? "nhwc" : "nchw"})`, shape);
+/** x as images; lists know the order that they are in. */
+export function images({ shape, lists }: Input, layout: unknown): Images {
+  const order = oneOf("layout", layout, ["nchw", "nhwc"], "nchw");
+  const nhwc = order === "nhwc";
+  if (lists && lists.layout !== order)
+    fail("ERR_SHAPE", "x", `an image as ${order}`, lists.layout ?? "rows of features");
+  if (shape.length !== 4) fail("ERR_SHAPE", "x", `4 dimensions (${order})`, shape);
   const [n, a, b, d] = shape;
   return nhwc ? { n, h: a, w: b, c: d, nhwc } : { n, c: a, h: b, w: d, nhwc };
 }

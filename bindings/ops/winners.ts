@@ -68,12 +68,9 @@ interface RowsOf {
 }
 
 function rowsOf(x: Input, layout: ImageLayout | undefined): RowsOf {
-  const known = x.lists?.layout;
-  if (x.shape.length === 4 && !(x.lists && known === undefined)) {
-    const { n, c, h, w, nhwc } = images("x", x.shape, layout);
-    const given = nhwc ? "nhwc" : "nchw";
-    if (x.lists && known !== given) fail("ERR_SHAPE", "x", `an image as ${given}`, known);
-    return { rows: n * h * w, cols: c, apart: nhwc ? 0 : h * w, samples: n, layout: given };
+  if (x.lists ? x.lists.layout !== undefined : x.shape.length === 4) {
+    const { n, c, h, w, nhwc } = images(x, layout);
+    return { rows: n * h * w, cols: c, apart: nhwc ? 0 : h * w, samples: n, layout: nhwc ? "nhwc" : "nchw" };
   }
   if (layout !== undefined) fail("ERR_VALUE", "layout", "none for a tensor that is no image", layout);
   return featuresOf(x);
@@ -239,9 +236,11 @@ export function toSparse(engine: Engine, xIn: unknown, o: ToSparseOptions | unde
 
 /** The largest float32 that is at most x ≥ 0: what lies above one lies above the other. */
 function roundedDown(x: number): number {
-  const rounded = Float32Array.of(x);
-  if (rounded[0] > x) new Uint32Array(rounded.buffer)[0]--;
-  return rounded[0];
+  const near = Math.fround(x);
+  if (near <= x) return near;
+  const below = Float32Array.of(near);
+  new Uint32Array(below.buffer)[0]--;
+  return below[0];
 }
 
 function above(engine: Engine, x: Input, of: RowsOf, threshold: number, out: SparseTensor | undefined): SparseTensor {
