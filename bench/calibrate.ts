@@ -9,6 +9,7 @@ import type { BuildCosts } from "../bindings/costs.js";
 import { packBlock } from "../bindings/formats/block.js";
 import { lowerDense, lowerDenseColumns, lowerDenseVector } from "../bindings/formats/dense.js";
 import { packNm } from "../bindings/formats/nm.js";
+import { Source } from "../bindings/formats/source.js";
 import { type Lowered, lowerBlocks, lowerColumns, lowerNmVector, lowerSlices } from "../bindings/formats/streams.js";
 import { createEngine } from "../bindings/index.js";
 import { KERNELS, type Kernel, PANEL } from "../bindings/kernels.js";
@@ -83,7 +84,11 @@ function points(kernel: Kernel): Point[] {
       });
     }
     return [0.8, 0.99].map((zeros, i) => {
-      const w = packBlock(blocks(SIZE, SIZE, [kernel.block[0], 1], zeros, rnd), SIZE, SIZE, kernel.block[0], 1);
+      const w = packBlock(
+        new Source(blocks(SIZE, SIZE, [kernel.block[0], 1], zeros, rnd), [SIZE, SIZE]),
+        kernel.block[0],
+        1,
+      );
       return point(i, run(lowerColumns(memory, w, 1, 1)), (w.indices.length * ACTIVE) / SIZE, ACTIVE);
     });
   }
@@ -99,13 +104,13 @@ function points(kernel: Kernel): Point[] {
   }
   if (kernel.format === "nm") {
     return [4, 2].map((m, i) => {
-      const w = packNm(firstOf(m / 2, m), SIZE, m === 4 ? SIZE : SIZE / 8, m / 2, m);
+      const w = packNm(new Source(firstOf(m / 2, m), [SIZE, m === 4 ? SIZE : SIZE / 8]), m / 2, m);
       return point(i, spmv(lowerNmVector(memory, w)), w.data.length / 8, SIZE / 8);
     });
   }
   const [r, c] = kernel.block;
   return [0.5, 0.97].map((zeros, i) => {
-    const w = packBlock(blocks(SIZE, SIZE, [r, c], zeros, rnd), SIZE, SIZE, r, c);
+    const w = packBlock(new Source(blocks(SIZE, SIZE, [r, c], zeros, rnd), [SIZE, SIZE]), r, c);
     const low = kernel.op === "spmv" ? lowerSlices(memory, w) : lowerBlocks(memory, w, PANEL_MAP);
     const run = kernel.op === "spmv" ? spmv(low) : spmm(low);
     return point(i, run, w.indices.length, (SIZE / r) * low.passes.length);

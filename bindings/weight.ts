@@ -21,6 +21,7 @@ import {
   unpack,
 } from "./formats/format.js";
 import { placesNm } from "./formats/nm.js";
+import { columnsOf, fromRowMajor, Source, toRowMajor } from "./formats/source.js";
 import {
   type InputMap,
   type Lowered,
@@ -33,7 +34,7 @@ import { type CsrArrays, toCsrArrays } from "./io/arrays.js";
 import { serialize } from "./io/packed.js";
 import type { Kernel, Structure } from "./kernels.js";
 import type { ConvPlan } from "./ops/conv2d.js";
-import { type Detection, detect } from "./patterns.js";
+import { type Detection, detectIn } from "./patterns/detect.js";
 import { Recent } from "./recent.js";
 import { Shaped } from "./shaped.js";
 
@@ -136,7 +137,8 @@ export class PackedWeight extends Shaped {
   /** The values with their zeros, in the order they were packed from. A −0 that a sparse format was packed from comes back as 0. */
   toDense(): Float32Array {
     this.assertLive();
-    return reorder(unpack(this.matrix), this.dims, this.layout, "to");
+    const { rows, cols } = this.matrix;
+    return fromRowMajor(unpack(this.matrix), rows, cols, columnsOf(this.dims, this.layout));
   }
 
   /**
@@ -151,16 +153,16 @@ export class PackedWeight extends Shaped {
     this.assertLive();
     const { matrix } = this;
     floats("values", values, matrix.rows * matrix.cols);
-    const ordered = reorder(values, this.dims, this.layout, "from");
-    const next = gather(matrix, ordered);
-    if (countNonzeros(bitsOf(next)) !== countNonzeros(bitsOf(ordered))) {
+    const source = new Source(values, this.dims, this.layout);
+    const next = gather(matrix, source);
+    if (countNonzeros(bitsOf(next)) !== countNonzeros(source.bits)) {
+      const ordered = toRowMajor(source);
       const kept = unpack({ ...matrix, data: next } as Matrix);
       const at = ordered.findIndex((v, i) => v !== 0 && kept[i] === 0);
       const where = ` at row ${Math.floor(at / matrix.cols)}, column ${at % matrix.cols}`;
       fail("ERR_VALUE", "values", "zero where the pattern is", ordered[at], where);
     }
-    // A fresh array either way: the user's own stays the user's.
-    matrix.data = next === values ? next.slice() : next;
+    matrix.data = next;
     Object.assign(this.#explanation, countsOf(matrix));
     this.#streams.clear();
   }
@@ -333,26 +335,6 @@ function structureOf(format: Format, transposed: boolean, rowsPerGroup: number):
   return { kind, block: transposed ? [block[1], block[0]] : block, group, rowsPerGroup };
 }
 
-/** Values between the user's order and [out][in][kh][kw]: the array itself where they are the same. */
-function reorder(data: Float32Array, shape: readonly number[], layout: WeightLayout, way: "from" | "to"): Float32Array {
-  if (layout === "oi" || layout === "oihw" || data.length === 0) return data;
-  const [out, inn, kh = 1, kw = 1] = shape;
-  const spots = kh * kw;
-  const result = new Float32Array(data.length);
-  // As integers: a signalling NaN that passes through a float is quiet.
-  const [from, to] = [bitsOf(data), bitsOf(result)];
-  for (let s = 0, user = 0; s < spots; s++) {
-    for (let i = 0; i < inn; i++) {
-      for (let o = 0; o < out; o++, user++) {
-        const ours = (o * inn + i) * spots + s;
-        if (way === "from") to[ours] = from[user];
-        else to[user] = from[ours];
-      }
-    }
-  }
-  return result;
-}
-
 /** Rows of the batch that a prediction is for. */
 const MANY = 64;
 
@@ -421,27 +403,26 @@ export function packWeight(engine: Engine, data: unknown, given: unknown, o: Pac
   const asked = wish === "auto" ? undefined : checkFormat(wish);
   const ours =
     layout === "io" ? [shape[1], shape[0]] : layout === "hwio" ? [shape[3], shape[2], shape[0], shape[1]] : shape;
-  const theirs = floats("data", data, size);
-  const values = reorder(theirs, ours, layout, "from");
-  const cols = ours.slice(1).reduce((a, b) => a * b, 1);
-  const packedAs = (format: Format) =>
-    // A dense weight keeps the array: it must be its own, whatever the caller does with theirs.
-    packAs(format, format === "dense" && values === theirs ? values.slice() : values, ours[0], cols);
-  const matrix = asked && packedAs(asked);
-  const { format, why } = decide(engine, values, ours, matrix && { format: asked, places: matrix.data.length });
-  return new PackedWeight(engine, matrix ?? packedAs(format), ours, layout, why);
+  const source = new Source(floats("data", data, size), ours, layout);
+  const matrix = asked && packAs(asked, source);
+  const found = detectIn(source.nonzeros);
+  const { format, why } = decide(
+    engine,
+    found,
+    ours.length === 2,
+    matrix && { format: asked, places: matrix.data.length },
+  );
+  return new PackedWeight(engine, matrix ?? packAs(format, source), ours, layout, why);
 }
 
 /** The format that was asked for, or the one that the cost model finds fastest for what the zeros look like. */
 function decide(
   engine: Engine,
-  values: Float32Array,
-  shape: readonly number[],
+  found: Detection,
+  flat: boolean,
   asked: Option | undefined,
 ): { format: Format; why: Why } {
-  const found = detect(values, shape);
   const { rows: m, cols: k, nnz } = found;
-  const flat = shape.length === 2;
   const dense = predict(engine, { format: "dense", places: m * k }, m, k);
   const offered = optionsFor(found);
   if (asked && asked.format !== "dense" && !offered.some((x) => formatName(x.format) === formatName(asked.format))) {

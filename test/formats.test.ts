@@ -15,6 +15,7 @@ import {
   unpackComplementary,
   validateComplementary,
 } from "../bindings/formats/complementary.js";
+import { type Format, packAs } from "../bindings/formats/format.js";
 import {
   bytesNm,
   checkNm,
@@ -27,6 +28,8 @@ import {
   unpackNm,
   validateNm,
 } from "../bindings/formats/nm.js";
+import { Source } from "../bindings/formats/source.js";
+import { detectIn } from "../bindings/patterns/detect.js";
 import { random, sameBits, seed, values } from "./oracle.js";
 
 const test = suite("formats");
@@ -202,7 +205,7 @@ function nmIsLegal(p: NmMatrix): boolean {
 test("nm: what is packed comes back, lies where it should, and is valid", () => {
   const property = fc.property(nmProblem, ({ n, m, rows, cols, dense }) => {
     const before = dense.slice();
-    const p = packNm(dense, rows, cols, n, m);
+    const p = packNm(new Source(dense, [rows, cols]), n, m);
     sameBits(dense, before, "the input");
     const plain = positiveZeros(dense);
     const label = `${n}:${m} [${rows}, ${cols}]`;
@@ -242,7 +245,7 @@ test("nm: indices by hand", () => {
     return a;
   };
   const bytes = (cols: number, n: number, m: number, ...at: number[]) => {
-    const { indices } = packNm(row(cols, ...at), 1, cols, n, m);
+    const { indices } = packNm(new Source(row(cols, ...at), [1, cols]), n, m);
     return [indices.constructor.name, ...indices];
   };
   assert.equal(bytes(10, 1, 2, 1, 2, 5, 7, 8), ["Uint8Array", 0b01_01_00_01, 0b00]);
@@ -255,9 +258,9 @@ test("nm: indices by hand", () => {
   assert.equal(bytes(257, 2, 257, 7, 256), ["Uint16Array", 7, 256]);
   assert.equal(bytes(2048, 1, 1024, 1023, 1024 + 512), ["Uint16Array", 1023, 512]);
   // A second row starts on a byte of its own.
-  assert.equal([...packNm(Float32Array.of(0, 0, 1, 0, 0, 2, 0, 0, 0), 3, 3, 1, 4).indices], [2, 2, 0]);
+  assert.equal([...packNm(new Source(Float32Array.of(0, 0, 1, 0, 0, 2, 0, 0, 0), [3, 3]), 1, 4).indices], [2, 2, 0]);
   // Stored zeros, and the ragged group's fewer places.
-  const padded = packNm(Float32Array.of(0, 0, 5, -0, 0, 7), 1, 6, 3, 4);
+  const padded = packNm(new Source(Float32Array.of(0, 0, 5, -0, 0, 7), [1, 6]), 3, 4);
   assert.equal([...readPositionsNm(padded)], [0, 1, 2, 0, 1]);
   assert.equal([...padded.data], [0, 0, 5, 0, 7]);
 });
@@ -270,7 +273,7 @@ test("nm: degenerate sizes", () => {
     [1, 1],
   ]) {
     const dense = new Float32Array(rows * cols).fill(3);
-    const p = packNm(dense, rows, cols, 1, 4);
+    const p = packNm(new Source(dense, [rows, cols]), 1, 4);
     sameBits(unpackNm(p), dense, `[${rows}, ${cols}]`);
     validateNm(p);
     sameBits(unpackBlocks(nmToCsr(p)), dense, `csr [${rows}, ${cols}]`);
@@ -279,7 +282,7 @@ test("nm: degenerate sizes", () => {
 
 test("nm: a fuller group is named, and nothing allocated for it", () => {
   const pack = (dense: Float32Array, rows: number, cols: number, n: number, m: number) => () =>
-    packNm(dense, rows, cols, n, m);
+    packNm(new Source(dense, [rows, cols]), n, m);
   const dense = new Float32Array(3 * 10);
   for (const c of [4, 5, 7]) dense[20 + c] = 1;
   assert.is(
@@ -310,12 +313,12 @@ test("nm: a fuller group is named, and nothing allocated for it", () => {
 
 test("nm: new numbers at the stored places", () => {
   const property = fc.property(nmProblem, ({ n, m, rows, cols, dense, rnd }) => {
-    const p = packNm(dense, rows, cols, n, m);
+    const p = packNm(new Source(dense, [rows, cols]), n, m);
     const label = `${n}:${m} [${rows}, ${cols}]`;
-    sameBits(gatherNm(p, dense), p.data, `${label}: the same numbers`);
+    sameBits(gatherNm(p, new Source(dense, [p.rows, p.cols])), p.data, `${label}: the same numbers`);
     // A matrix that is full gives numbers to padded places too; what is not stored is left out.
     const full = weights(rows * cols, 0.2, rnd);
-    const other: NmMatrix = { ...p, data: gatherNm(p, full) };
+    const other: NmMatrix = { ...p, data: gatherNm(p, new Source(full, [p.rows, p.cols])) };
     validateNm(other);
     const stored = nmToCsr(p);
     const expected = new Float32Array(rows * cols);
@@ -327,10 +330,13 @@ test("nm: new numbers at the stored places", () => {
     }
     sameBits(unpackNm(other), expected, `${label}: other numbers`);
     // Stored weights that became 0 stay stored.
-    const zeroed: NmMatrix = { ...p, data: gatherNm(p, new Float32Array(rows * cols).fill(-0)) };
+    const zeroed: NmMatrix = {
+      ...p,
+      data: gatherNm(p, new Source(new Float32Array(rows * cols).fill(-0), [p.rows, p.cols])),
+    };
     assert.is(zeroed.data.length, p.data.length);
     sameBits(unpackNm(zeroed), new Float32Array(rows * cols), `${label}: zeros`);
-    sameBits(gatherNm(zeroed, dense), p.data, `${label}: and back`);
+    sameBits(gatherNm(zeroed, new Source(dense, [zeroed.rows, zeroed.cols])), p.data, `${label}: and back`);
     const negative = { ...p, data: p.data.map(() => -0) };
     sameBits(unpackNm(negative), new Float32Array(rows * cols), `${label}: −0`);
   });
@@ -339,7 +345,7 @@ test("nm: new numbers at the stored places", () => {
 
 test("nm: as csr, with equal counts", () => {
   const property = fc.property(nmProblem, ({ n, m, rows, cols, dense }) => {
-    const csr = nmToCsr(packNm(dense, rows, cols, n, m));
+    const csr = nmToCsr(packNm(new Source(dense, [rows, cols]), n, m));
     sameBits(unpackBlocks(csr), positiveZeros(dense), `${n}:${m} [${rows}, ${cols}]`);
     assert.equal([csr.rows, csr.cols, csr.r, csr.c], [rows, cols, 1, 1]);
     assert.equal(
@@ -357,7 +363,7 @@ test("nm: as csr, with equal counts", () => {
     [1, 1024],
   ]) {
     sameBits(
-      unpackBlocks(nmToCsr(packNm(prune(wide.slice(), 2, cols, n, m, random()), 2, cols, n, m))),
+      unpackBlocks(nmToCsr(packNm(new Source(prune(wide.slice(), 2, cols, n, m, random()), [2, cols]), n, m))),
       prune(wide.slice(), 2, cols, n, m, random()),
       `${n}:${m}`,
     );
@@ -405,7 +411,7 @@ test("nm: arguments", () => {
 const WRONG_NUMBERS = [-1, 0.5, NaN, Infinity, 2 ** 31, 2 ** 53, "4", null, undefined, {}];
 
 test("nm: a file's fields, each wrong in turn", () => {
-  const p = packNm(prune(values(5 * 22, 0, random()), 5, 22, 2, 4, random()), 5, 22, 2, 4);
+  const p = packNm(new Source(prune(values(5 * 22, 0, random()), 5, 22, 2, 4, random()), [5, 22]), 2, 4);
   const bad = (fields: object, expected: RegExp) =>
     assert.match(
       refuses(() => validateNm({ ...p, ...fields }), "ERR_FORMAT", JSON.stringify(fields)),
@@ -437,7 +443,7 @@ test("nm: a file's fields, each wrong in turn", () => {
   indices[5] = 0b0101_0000 | (p.indices[5] & 15);
   bad({ indices }, /got 1 at row 1, columns 20\.\.21$/);
   assert.is(p.indices.length, 15);
-  const short = packNm(new Float32Array(2 * 3), 2, 3, 1, 4);
+  const short = packNm(new Source(new Float32Array(2 * 3), [2, 3]), 1, 4);
   bad({ ...short, indices: Uint8Array.of(0, 4) }, /zeros in the highest 6 bits of a row's last byte, got 4 at row 1$/);
 });
 
@@ -470,14 +476,18 @@ test("nm: damaged indices are refused exactly when an independent reading finds 
   let refused = 0;
   let accepted = 0;
   const property = fc.property(nmProblem, damage, ({ n, m, rows, cols, dense, rnd }, how) => {
-    const p = packNm(dense, rows, cols, n, m);
+    const p = packNm(new Source(dense, [rows, cols]), n, m);
     const bad: NmMatrix = { ...p, indices: damaged(p.indices, how) };
     if (bad.indices.length === p.indices.length && nmIsLegal(bad)) {
       accepted++;
       validateNm(bad);
       const full = weights(rows * cols, 0, rnd);
-      const stored: NmMatrix = { ...bad, data: gatherNm(bad, full) };
-      sameBits(gatherNm(stored, unpackNm(stored)), stored.data, "another pattern");
+      const stored: NmMatrix = { ...bad, data: gatherNm(bad, new Source(full, [bad.rows, bad.cols])) };
+      sameBits(
+        gatherNm(stored, new Source(unpackNm(stored), [stored.rows, stored.cols])),
+        stored.data,
+        "another pattern",
+      );
     } else {
       refused++;
       refuses(() => validateNm(bad), "ERR_FORMAT", `${n}:${m} [${rows}, ${cols}] ${JSON.stringify(how)}`);
@@ -492,7 +502,7 @@ test("nm: damaged indices are refused exactly when an independent reading finds 
 
 test("nm: any claim of sizes is refused or backed by the arrays", () => {
   const size = fc.oneof(fc.nat({ max: 40 }), fc.nat({ max: 2 ** 31 - 1 }), fc.constantFrom(...WRONG_NUMBERS));
-  const p = packNm(new Float32Array(12 * 16), 12, 16, 2, 4);
+  const p = packNm(new Source(new Float32Array(12 * 16), [12, 16]), 2, 4);
   // One field in two is right, or no claim would ever pass.
   const or = (right: number) => fc.oneof(fc.constant(right), size);
   let [refused, accepted] = [0, 0];
@@ -605,7 +615,7 @@ function complementaryIsLegal(m: ComplementaryMatrix): boolean {
 test("complementary: what is packed comes back, in sets that are valid", () => {
   const property = fc.property(complementaryProblem, ({ rows, cols, overlay, blockRows, dense, label }) => {
     const before = dense.slice();
-    const m = packComplementary(dense, rows, cols, overlay, blockRows);
+    const m = packComplementary(new Source(dense, [rows, cols]), overlay, blockRows);
     sameBits(dense, before, "the input");
     sameBits(unpackComplementary(m), positiveZeros(dense), label);
     validateComplementary(m);
@@ -638,7 +648,7 @@ test("complementary: what is packed comes back, in sets that are valid", () => {
         if (padded[id] > 0) assert.ok(n <= least + 1, `${label}: set ${s} stores ${stored}, padded ${padded}`);
       });
     });
-    const again = packComplementary(dense, rows, cols, overlay, blockRows);
+    const again = packComplementary(new Source(dense, [rows, cols]), overlay, blockRows);
     assert.equal([...again.rowOf], [...m.rowOf]);
     assert.equal(Buffer.from(again.ids.buffer), Buffer.from(m.ids.buffer));
   });
@@ -649,7 +659,7 @@ test("complementary: the sets are those of plain first fit", () => {
   const property = fc.property(complementaryProblem, ({ rows, cols, overlay, blockRows, dense, label }) => {
     const columns = columnsOf(dense, rows, cols, blockRows);
     const naive = naiveSets(columns, overlay);
-    const sets = setsOf(packComplementary(dense, rows, cols, overlay, blockRows));
+    const sets = setsOf(packComplementary(new Source(dense, [rows, cols]), overlay, blockRows));
     const tiles = naive.flat().length === columns.length && naive.every((set, t) => set[0] === t * overlay);
     // Empty block rows only level the sets; where they fit they open none.
     const occupied = tiles ? sets : sets.map((set) => set.filter((b) => columns[b].size > 0));
@@ -680,7 +690,7 @@ test("complementary: perfect masks keep their tiles and have fill 1", () => {
   ]) {
     const label = `[${rows}, ${cols}] L ${overlay} b ${blockRows}`;
     const dense = complementaryMask(rows, cols, overlay, blockRows, 0, random());
-    const m = packComplementary(dense, rows, cols, overlay, blockRows);
+    const m = packComplementary(new Source(dense, [rows, cols]), overlay, blockRows);
     assert.is(fillOf(m), 1, label);
     assert.is(m.overlay, overlay);
     assert.is(m.sets, rows / blockRows / overlay);
@@ -693,7 +703,7 @@ test("complementary: perfect masks keep their tiles and have fill 1", () => {
 test("complementary: cases by hand", () => {
   // Rows 0 and 1 clash, so the tiles are not sets: row 0 (three columns) first, row 2 does not fit it, row 3 does.
   const dense = Float32Array.of(1, 2, 3, 0, 4, 0, 0, 5, 0, 6, 0, 0, 0, 0, 0, 7);
-  const m = packComplementary(dense, 4, 4, 2, 1);
+  const m = packComplementary(new Source(dense, [4, 4]), 2, 1);
   assert.equal([m.sets, m.overlay], [2, 2]);
   assert.equal([...m.rowOf], [0, 3, 1, 2]);
   assert.equal([...m.ids], [0, 0, 0, 1, 0, 1, 1, 0]);
@@ -701,14 +711,14 @@ test("complementary: cases by hand", () => {
   assert.is(fillOf(m), 7 / 8);
 
   // Nothing at all: the places are dealt out evenly.
-  const empty = packComplementary(new Float32Array(4 * 10).fill(-0), 4, 10, 4, 1);
+  const empty = packComplementary(new Source(new Float32Array(4 * 10).fill(-0), [4, 10]), 4, 1);
   assert.is(empty.sets, 1);
   assert.is(fillOf(empty), 0);
   for (let id = 0; id < 4; id++) assert.ok([2, 3].includes(empty.ids.filter((i) => i === id).length));
   assert.is(complementaryToBlocks(empty).indices.length, 0);
 
   // One element in a ragged block row: the missing rows are zeros.
-  const one = packComplementary(Float32Array.of(9), 1, 1, 20, 8);
+  const one = packComplementary(new Source(Float32Array.of(9), [1, 1]), 20, 8);
   assert.equal([...one.data], [9, 0, 0, 0, 0, 0, 0, 0]);
   assert.equal([one.sets, one.overlay, ...one.rowOf], [1, 1, 0]);
   assert.is(fillOf(one), 1 / 8);
@@ -718,7 +728,7 @@ test("complementary: cases by hand", () => {
     [0, 5],
     [5, 0],
   ]) {
-    const none = packComplementary(new Float32Array(), rows, cols, 2, 4);
+    const none = packComplementary(new Source(new Float32Array(), [rows, cols]), 2, 4);
     assert.is(none.sets, Math.ceil(rows / 4 / 2));
     assert.is(fillOf(none), 0);
     validateComplementary(none);
@@ -729,7 +739,7 @@ test("complementary: cases by hand", () => {
   // A full row, and empty ones that must not make one set much larger than the others: 3 + 9 rows in 3 sets.
   const tall = new Float32Array(12 * 8);
   for (const r of [0, 1, 5]) tall.fill(r + 1, r * 8, r * 8 + 8);
-  const level = packComplementary(tall, 12, 8, 10, 1);
+  const level = packComplementary(new Source(tall, [12, 8]), 10, 1);
   assert.equal(
     setsOf(level).map((set) => set.length),
     [4, 4, 4],
@@ -744,7 +754,7 @@ test("complementary: more sets than are searched", () => {
     if (r % 10 > 1) dense.fill(r + 1, r * 3, r * 3 + 3);
     else dense[r * 3 + (r % 10)] = r + 1;
   }
-  const m = packComplementary(dense, rows, 3, 2, 1);
+  const m = packComplementary(new Source(dense, [rows, 3]), 2, 1);
   sameBits(unpackComplementary(m), dense, "4500 rows");
   validateComplementary(m);
   assert.is(m.sets, 3600 + 450);
@@ -752,10 +762,10 @@ test("complementary: more sets than are searched", () => {
 
 test("complementary: new numbers at the stored places", () => {
   const property = fc.property(complementaryProblem, ({ rows, cols, overlay, blockRows, dense, rnd, label }) => {
-    const m = packComplementary(dense, rows, cols, overlay, blockRows);
-    sameBits(gatherComplementary(m, dense), m.data, `${label}: the same numbers`);
+    const m = packComplementary(new Source(dense, [rows, cols]), overlay, blockRows);
+    sameBits(gatherComplementary(m, new Source(dense, [m.rows, m.cols])), m.data, `${label}: the same numbers`);
     const full = weights(rows * cols, 0.2, rnd);
-    const other: ComplementaryMatrix = { ...m, data: gatherComplementary(m, full) };
+    const other: ComplementaryMatrix = { ...m, data: gatherComplementary(m, new Source(full, [m.rows, m.cols])) };
     validateComplementary(other);
     const expected = new Float32Array(rows * cols);
     const [to, from] = [new Uint32Array(expected.buffer), new Uint32Array(positiveZeros(full).buffer)];
@@ -766,9 +776,12 @@ test("complementary: new numbers at the stored places", () => {
       }
     });
     sameBits(unpackComplementary(other), expected, `${label}: other numbers`);
-    const zeroed = { ...m, data: gatherComplementary(m, new Float32Array(rows * cols).fill(-0)) };
+    const zeroed = {
+      ...m,
+      data: gatherComplementary(m, new Source(new Float32Array(rows * cols).fill(-0), [m.rows, m.cols])),
+    };
     sameBits(unpackComplementary(zeroed), new Float32Array(rows * cols), `${label}: zeros`);
-    sameBits(gatherComplementary(zeroed, dense), m.data, `${label}: and back`);
+    sameBits(gatherComplementary(zeroed, new Source(dense, [zeroed.rows, zeroed.cols])), m.data, `${label}: and back`);
     const negative = { ...m, data: m.data.map(() => -0) };
     sameBits(unpackComplementary(negative), new Float32Array(rows * cols), `${label}: −0`);
   });
@@ -777,7 +790,7 @@ test("complementary: new numbers at the stored places", () => {
 
 test("complementary: as blocks, without the empty places", () => {
   const property = fc.property(complementaryProblem, ({ rows, cols, overlay, blockRows, dense, label }) => {
-    const m = packComplementary(dense, rows, cols, overlay, blockRows);
+    const m = packComplementary(new Source(dense, [rows, cols]), overlay, blockRows);
     const blocks = complementaryToBlocks(m);
     sameBits(unpackBlocks(blocks), positiveZeros(dense), label);
     assert.equal([blocks.rows, blocks.cols, blocks.r, blocks.c], [rows, cols, blockRows, 1]);
@@ -788,7 +801,7 @@ test("complementary: as blocks, without the empty places", () => {
   const cols = 65536 + 3;
   const wide = new Float32Array(2 * cols);
   for (const i of [0, 65535, 65536, cols - 1, cols + 1, 2 * cols - 2]) wide[i] = i + 1;
-  const m = packComplementary(wide, 2, cols, 2, 1);
+  const m = packComplementary(new Source(wide, [2, cols]), 2, 1);
   assert.is(m.sets, 1);
   sameBits(unpackComplementary(m), wide, "wide");
   sameBits(unpackBlocks(complementaryToBlocks(m)), wide, "wide blocks");
@@ -825,7 +838,7 @@ test("complementary: arguments", () => {
 test("complementary: a file's fields, each wrong in turn", () => {
   // Block rows 0, 1 and 2 (one row of four) in sets {0, 1} and {2}.
   const rows = 9;
-  const m = packComplementary(complementaryMask(rows, 6, 2, 4, 0, random()), rows, 6, 2, 4);
+  const m = packComplementary(new Source(complementaryMask(rows, 6, 2, 4, 0, random()), [rows, 6]), 2, 4);
   assert.equal([m.sets, m.overlay, ...m.rowOf], [2, 2, 0, 1, 2, NONE]);
   const bad = (fields: object, expected: RegExp) =>
     assert.match(
@@ -853,7 +866,7 @@ test("complementary: a file's fields, each wrong in turn", () => {
   bad({ rowOf: Uint32Array.of(0, 1, 1, NONE) }, /"rowOf" expected each block row once, got 1 again at 2/);
   bad({ rowOf: Uint32Array.of(0, 1, NONE, 2) }, /"rowOf" expected a block row in each set, got "none" in set 1/);
   bad({ rowOf: Uint32Array.of(0, NONE, 2, NONE) }, /"rowOf" expected 3 block rows, got 2/);
-  const late = packComplementary(new Float32Array(5), 5, 1, 3, 1);
+  const late = packComplementary(new Source(new Float32Array(5), [5, 1]), 3, 1);
   bad({ ...late, rowOf: Uint32Array.of(0, 1, 2, 3, NONE, 4) }, /"rowOf" expected 4294967295 behind .*, got 4 at 5/);
   const ids = m.ids.slice();
   ids[3 * 2 + 1] = 1;
@@ -873,14 +886,14 @@ test("complementary: damaged arrays are refused exactly when an independent read
     fc.constantFrom("rowOf" as const, "ids" as const, "data" as const),
     damage,
     ({ rows, cols, overlay, blockRows, dense, label }, field, how) => {
-      const m = packComplementary(dense, rows, cols, overlay, blockRows);
+      const m = packComplementary(new Source(dense, [rows, cols]), overlay, blockRows);
       const bad: ComplementaryMatrix = { ...m, [field]: damaged(m[field], how) };
       if (complementaryIsLegal(bad)) {
         accepted++;
         validateComplementary(bad);
         const numbers = unpackComplementary(bad);
         sameBits(unpackBlocks(complementaryToBlocks(bad)), positiveZeros(numbers), label);
-        assert.is(gatherComplementary(bad, numbers).length, bad.data.length);
+        assert.is(gatherComplementary(bad, new Source(numbers, [bad.rows, bad.cols])).length, bad.data.length);
       } else {
         refused++;
         refuses(() => validateComplementary(bad), "ERR_FORMAT", `${label} ${field} ${JSON.stringify(how)}`);
@@ -893,7 +906,7 @@ test("complementary: damaged arrays are refused exactly when an independent read
 
 test("complementary: any claim of sizes is refused or backed by the arrays", () => {
   const size = fc.oneof(fc.nat({ max: 40 }), fc.nat({ max: 2 ** 31 - 1 }), fc.constantFrom(...WRONG_NUMBERS));
-  const m = packComplementary(new Float32Array(12 * 16), 12, 16, 4, 1);
+  const m = packComplementary(new Source(new Float32Array(12 * 16), [12, 16]), 4, 1);
   const or = (right: number) => fc.oneof(fc.constant(right), size);
   let [refused, accepted] = [0, 0];
   const property = fc.property(or(12), or(16), or(4), or(m.sets), (rows, cols, overlay, sets) => {
@@ -918,7 +931,7 @@ test("packing takes at most twice the dense array's bytes", () => {
   const bytes = 4 * rows * cols;
   const full = values(rows * cols, 0, rnd);
   for (const m of [4, 16, 64, 640]) {
-    const extra = allocated(() => packNm(full, rows, cols, m, m));
+    const extra = allocated(() => packNm(new Source(full, [rows, cols]), m, m));
     assert.ok(extra <= 2 * bytes, `${m}:${m} took ${extra / bytes} times the matrix (seed ${seed})`);
   }
   for (const zeros of [0, 0.5, 0.95, 0.999]) {
@@ -928,8 +941,41 @@ test("packing takes at most twice the dense array's bytes", () => {
       [20, 4],
     ]) {
       const dense = values(rows * cols, zeros, rnd);
-      const extra = allocated(() => packComplementary(dense, rows, cols, overlay, blockRows));
+      const extra = allocated(() => packComplementary(new Source(dense, [rows, cols]), overlay, blockRows));
       assert.ok(extra <= 2 * bytes, `${zeros} L ${overlay} b ${blockRows} took ${extra / bytes} times (seed ${seed})`);
+    }
+  }
+});
+
+test("whatever the format and the order, finding the structure and packing take at most twice the dense array's bytes", () => {
+  const formats: Format[] = [
+    "dense",
+    "csr",
+    { kind: "block", rows: 1, cols: 2 },
+    { kind: "block", rows: 8, cols: 4 },
+    { kind: "nm", n: 4, m: 4 },
+    { kind: "nm", n: 512, m: 512 },
+    { kind: "complementary", overlay: 20 },
+    { kind: "complementary", overlay: 20, blockRows: 4 },
+  ];
+  const orders = [
+    ["oi", [512, 640]],
+    ["io", [512, 640]],
+    ["oihw", [64, 512, 3, 3]],
+    ["hwio", [64, 512, 3, 3]],
+  ] as const;
+  for (const [layout, shape] of orders) {
+    const size = shape.reduce((a, b) => a * b, 1);
+    const full = values(size, 0, random());
+    for (const format of formats) {
+      const extra = allocated(() => {
+        const source = new Source(full, shape, layout);
+        return [packAs(format, source), detectIn(source.nonzeros)];
+      });
+      assert.ok(
+        extra <= 8 * size,
+        `${JSON.stringify(format)} from ${layout} took ${extra / 4 / size} times the matrix`,
+      );
     }
   }
 });

@@ -6,7 +6,6 @@ import * as assert from "uvu/assert";
 import { kernelCases } from "../bench/suites/kernels.js";
 import { type Build, type KernelFunction, loadKernels } from "../bindings/builds.js";
 import { type BlockMatrix, packBlock, splitBlocks } from "../bindings/formats/block.js";
-import { packCsr } from "../bindings/formats/csr.js";
 import { lowerDense, lowerDenseColumns, lowerDenseVector } from "../bindings/formats/dense.js";
 import {
   BLOCK_COLS,
@@ -17,6 +16,7 @@ import {
   toTransposedBlocks,
 } from "../bindings/formats/format.js";
 import { type NmMatrix, packNm } from "../bindings/formats/nm.js";
+import { Source } from "../bindings/formats/source.js";
 import {
   type InputMap,
   lowerBlocks,
@@ -563,8 +563,8 @@ function halves(list: readonly number[]): number[] {
 type Weights = Pick<Product, "m" | "k" | "w">;
 
 /** W in the kernel's blocks. */
-const blocksOf = ({ m, k, w }: Weights, { format, block: [r, c] }: Kernel): BlockMatrix =>
-  format === "csr" ? packCsr(w, m, k) : packBlock(w, m, k, r, c);
+const blocksOf = ({ m, k, w }: Weights, { block: [r, c] }: Kernel): BlockMatrix =>
+  packBlock(new Source(w, [m, k]), r, c);
 
 /** The block rows of W, most blocks first and otherwise last row first, which the engine does not. */
 const sortedRows = ({ m, k, stored }: Matrix, { block: [r, c] }: Kernel) =>
@@ -638,7 +638,7 @@ const slicesByHand: Plan = (bed, kernel, p) => {
 const nmLowered =
   ([n, m]: Limit): Plan =>
   (bed, kernel, p) =>
-    runVector(bed, kernel, p, lowerNmVector(bed.memory, packNm(p.w, p.m, p.k, n, m)).passes);
+    runVector(bed, kernel, p, lowerNmVector(bed.memory, packNm(new Source(p.w, [p.m, p.k]), n, m)).passes);
 
 /** The swizzle of each id: four lanes of bytes. */
 const SWIZZLES = range(256 * 4).map((i) => (((i >> 2) >> (2 * (i & 3))) & 3) * 0x04040404 + 0x03020100);
@@ -1558,7 +1558,7 @@ function walks(groups: readonly number[]): Testers {
           o.stored.fill(1);
           const plan: ColumnPlan = (_, { block: [rows, cols] }) => {
             if (kernel.format === "dense") return columnsLowered(bed, kernel, o);
-            const packed = packAs(format, w, m, k);
+            const packed = packAs(format, new Source(w, [m, k]));
             if (packed.kind === "dense") throw new Error("a dense matrix has no blocks");
             const blocks = splitBlocks(toBlocks(packed), rows, cols);
             return lowerColumns(bed.memory, blocks, 1, 1).passes[0].plan;
@@ -1632,7 +1632,7 @@ function fuzz(bed: Bed, kernel: Kernel, use: Use): boolean {
     const width = Math.ceil(inputs / c);
     const counts = range(Math.ceil(rows / r)).map(() => range(width).filter(() => bed.rnd() >= zeros).length);
     const w = weights(rows, inputs, [r, c], occupied(counts, width, bed.rnd, limit), bed.rnd);
-    const packed = packAs(format, w, rows, inputs);
+    const packed = packAs(format, new Source(w, [rows, inputs]));
     const family = { ...FAMILIES[keyOf(kernel)], stored: storedAll };
     const p = matrix(bed, kernel, family, {
       m: transposed ? inputs : rows,

@@ -3,6 +3,7 @@ import { type Build, loadKernels } from "../../bindings/builds.js";
 import { packBlock } from "../../bindings/formats/block.js";
 import { lowerDense, lowerDenseColumns, lowerDenseVector } from "../../bindings/formats/dense.js";
 import { packNm } from "../../bindings/formats/nm.js";
+import { Source } from "../../bindings/formats/source.js";
 import { type Lowered, lowerBlocks, lowerColumns, lowerNmVector, lowerSlices } from "../../bindings/formats/streams.js";
 import { KERNELS, type Kernel } from "../../bindings/kernels.js";
 import { Memory } from "../../bindings/memory.js";
@@ -82,11 +83,11 @@ export async function kernelCases(build: Build): Promise<KernelCase[]> {
       return { lowered, stored: M * K, bytes: M * K * 4 };
     }
     if (format === "nm") {
-      const w = packNm(prune(weights, [M, K], `${N}:${OF}`), M, K, N, OF);
+      const w = packNm(new Source(prune(weights, [M, K], `${N}:${OF}`), [M, K]), N, OF);
       const stored = w.data.length;
       return { lowered: lowerNmVector(memory, w), stored, bytes: stored * 4.5 };
     }
-    const w = packBlock(prune(weights, [M, K], { block: [r, c], sparsity: ZEROS }), M, K, r, c);
+    const w = packBlock(new Source(prune(weights, [M, K], { block: [r, c], sparsity: ZEROS }), [M, K]), r, c);
     const lowered = vector ? lowerSlices(memory, w) : lowerBlocks(memory, w, panelMapFor(tile));
     return { lowered, stored: w.data.length, bytes: w.data.length * 4 + w.indices.length * (vector ? 2 : 4) };
   };
@@ -125,7 +126,8 @@ export async function kernelCases(build: Build): Promise<KernelCase[]> {
   const walk = (kernel: Kernel): KernelCase => {
     const { format, block } = kernel;
     const [r, c] = block;
-    const pruned = () => packBlock(prune(weights, [M, K], { block: [r, c], sparsity: ZEROS }), M, K, r, c);
+    const pruned = () =>
+      packBlock(new Source(prune(weights, [M, K], { block: [r, c], sparsity: ZEROS }), [M, K]), r, c);
     const dense = format === "dense";
     const { passes } = dense
       ? lowerDenseColumns(memory, { rows: M, cols: K, data: weights }, 1)

@@ -3,7 +3,7 @@
 /** As integers, NaNs keep all their bits and −0 is told from 0 without a float compare. */
 export const bitsOf = (a: Float32Array): Int32Array => new Int32Array(a.buffer, a.byteOffset, a.length);
 
-/** Nonzeros in bits[from..to); −0 counts as zero. No branch: at half zeros it would be mispredicted. */
+/** Numbers that are not ±0 in bits[from..to). No branch: at half zeros it would be mispredicted. */
 export function countNonzeros(bits: Int32Array, from = 0, to = bits.length): number {
   let count = 0;
   for (let i = from; i < to; i++) {

@@ -1,5 +1,7 @@
 import { fail } from "../assert.js";
+import { foldColumns, foldRows, lowestBit, popcount } from "../patterns/bitmap.js";
 import { bitsOf } from "./bits.js";
+import type { Source } from "./source.js";
 
 /**
  * Blocks of r rows × c columns (SciPy's bsr_matrix, PyTorch's sparse_bsr_tensor): block row i holds `data[j]` (r · c numbers, row
@@ -20,81 +22,66 @@ export interface BlockMatrix {
 export const indexArray = (columns: number, length: number) =>
   columns <= 65536 ? new Uint16Array(length) : new Uint32Array(length);
 
-/** The blocks that have a nonzero. −0 counts as zero: masking a negative weight leaves one. */
-export function packBlock(dense: Float32Array, rows: number, cols: number, r: number, c: number): BlockMatrix {
-  const blockRows = Math.ceil(rows / r);
-  const blockCols = Math.ceil(cols / c);
+/** The blocks that have a nonzero; csr where they are 1 × 1. −0 counts as zero: masking a negative weight leaves one. */
+export function packBlock(source: Source, r: number, c: number): BlockMatrix {
+  let occupied = source.nonzeros;
+  for (let n = 1; n < r; n *= 2) occupied = foldRows(occupied);
+  for (let n = 1; n < c; n *= 2) occupied = foldColumns(occupied);
+  const { rows: blockRows, cols: blockCols, stride, words } = occupied;
   const indptr = new Uint32Array(blockRows + 1);
-  const shift = 31 - Math.clz32(c);
-  // The block row that last had a nonzero in each block column; 0 is none.
-  const last = new Uint32Array(blockCols);
-  let blocks = 0;
-  for (let b = 0; b < blockRows; b++) {
-    const end = Math.min(rows, (b + 1) * r);
-    for (let row = b * r; row < end; row++) {
-      for (let col = 0, i = row * cols; col < cols; col++, i++) {
-        if (dense[i] !== 0 && last[col >> shift] !== b + 1) {
-          last[col >> shift] = b + 1;
-          blocks++;
-        }
-      }
-    }
+  for (let b = 0, at = 0; b < blockRows; b++) {
+    let blocks = indptr[b];
+    for (let w = 0; w < stride; w++) blocks += popcount(words[at++]);
     indptr[b + 1] = blocks;
   }
-  const indices = indexArray(blockCols, blocks);
-  const data = new Float32Array(blocks * r * c);
-  last.fill(0);
-  for (let b = 0, n = 0; b < blockRows; b++) {
-    const end = Math.min(rows, (b + 1) * r);
-    for (let row = b * r; row < end; row++) {
-      for (let col = 0, i = row * cols; col < cols; col++, i++) if (dense[i] !== 0) last[col >> shift] = b + 1;
+  const indices = indexArray(blockCols, indptr[blockRows]);
+  for (let b = 0, at = 0, n = 0; b < blockRows; b++) {
+    for (let w = 0; w < stride; w++) {
+      for (let word = words[at++]; word !== 0; word &= word - 1) indices[n++] = w * 32 + lowestBit(word);
     }
-    for (let block = 0; block < blockCols; block++) if (last[block] === b + 1) indices[n++] = block;
   }
-  const m = { rows, cols, r, c, indptr, indices, data };
-  gatherInto(m, dense, data);
-  return m;
+  const { rows, cols } = source;
+  const places = { rows, cols, r, c, indptr, indices };
+  return { ...places, data: gatherBlock(places, source) };
 }
 
 /** Row-major values, zeros included. */
-export function unpackBlock(m: BlockMatrix): Float32Array {
-  const dense = new Float32Array(m.rows * m.cols);
-  const [source, target] = [bitsOf(m.data), bitsOf(dense)];
-  eachRun(m, (from, to, n) => {
-    for (let i = 0; i < n; i++) target[to + i] = source[from + i];
-  });
-  return dense;
-}
-
-/** The numbers of a dense matrix at the places that m stores: another `data`. */
-export function gatherBlock(m: BlockMatrix, dense: Float32Array): Float32Array {
-  const data = new Float32Array(m.data.length);
-  gatherInto(m, dense, data);
-  return data;
-}
-
-function gatherInto(m: BlockMatrix, dense: Float32Array, data: Float32Array): void {
-  const [source, target] = [bitsOf(dense), bitsOf(data)];
-  eachRun(m, (from, to, n) => {
-    for (let i = 0; i < n; i++) {
-      const magnitude = source[to + i] << 1;
-      // −0 is stored as 0, without a branch, as in countNonzeros.
-      target[from + i] = source[to + i] & ((magnitude | -magnitude) >> 31);
-    }
-  });
-}
-
-/** Every run of up to c stored numbers of one row: where it lies in `data` and in the dense matrix. */
-function eachRun(m: BlockMatrix, visit: (from: number, to: number, n: number) => void): void {
-  const { rows, cols, r, c, indptr, indices } = m;
+export function unpackBlock({ rows, cols, r, c, indptr, indices, data }: BlockMatrix): Float32Array {
+  const dense = new Float32Array(rows * cols);
+  const [from, to] = [bitsOf(data), bitsOf(dense)];
   for (let b = 0; b + 1 < indptr.length; b++) {
     const high = Math.min(r, rows - b * r);
     for (let j = indptr[b]; j < indptr[b + 1]; j++) {
       const col = indices[j] * c;
       const wide = Math.min(c, cols - col);
-      for (let i = 0; i < high; i++) visit((j * r + i) * c, (b * r + i) * cols + col, wide);
+      for (let i = 0, at = j * r * c; i < high; i++, at += c) {
+        for (let k = 0, place = (b * r + i) * cols + col; k < wide; k++) to[place + k] = from[at + k];
+      }
     }
   }
+  return dense;
+}
+
+/** The numbers of a matrix at the places that m stores, −0 as 0: another `data`. */
+export function gatherBlock(m: Omit<BlockMatrix, "data">, source: Source): Float32Array {
+  const { rows, cols, r, c, indptr, indices } = m;
+  const data = new Float32Array(indices.length * r * c);
+  const to = bitsOf(data);
+  for (let y = 0; y < rows; y++) {
+    const row = source.row(y);
+    const b = Math.floor(y / r);
+    for (let j = indptr[b], at = (j * r + (y % r)) * c; j < indptr[b + 1]; j++, at += r * c) {
+      const col = indices[j] * c;
+      const wide = Math.min(c, cols - col);
+      for (let k = 0; k < wide; k++) {
+        const v = row[col + k];
+        const magnitude = v << 1;
+        // Without a branch, as in countNonzeros.
+        to[at + k] = v & ((magnitude | -magnitude) >> 31);
+      }
+    }
+  }
+  return data;
 }
 
 /** The same places in smaller blocks: r2 divides r and c2 divides c. A part that the edge cuts off is left out. */

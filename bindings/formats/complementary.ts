@@ -1,8 +1,9 @@
 import { fail, integer } from "../assert.js";
-import { popcount } from "../patterns/bitmap.js";
+import { type Bitmap, foldRows, lowestBit, popcount } from "../patterns/bitmap.js";
 import { bitsOf, countNonzeros } from "./bits.js";
 import { type BlockMatrix, indexArray } from "./block.js";
 import { claimed, claimedShape, given } from "./claims.js";
+import type { Source } from "./source.js";
 
 /**
  * Sparse rows with disjoint columns overlaid into dense ones (Complementary Sparsity: Hunter, Spracklen, Ahmad 2021,
@@ -41,43 +42,13 @@ export function checkComplementary(
   return { overlay: most, blockRows };
 }
 
-const lowestBit = (word: number): number => 31 - Math.clz32(word & -word);
-
-/** Which columns each block row occupies: a bitmap of `words` words each, 1/32 of the matrix's bytes. */
-interface Occupancy {
-  /** Block rows. */
-  count: number;
-  cols: number;
-  words: number;
-  bitmap: Int32Array;
-}
-
-function occupancyOf(bits: Int32Array, rows: number, cols: number, blockRows: number): Occupancy {
-  const count = Math.ceil(rows / blockRows);
-  const words = Math.ceil(cols / 32);
-  const bitmap = new Int32Array(count * words);
-  for (let r = 0, i = 0; r < rows; r++) {
-    const at = Math.floor(r / blockRows) * words;
-    for (let w = 0; w < words; w++) {
-      const width = Math.min(32, cols - w * 32);
-      let word = 0;
-      for (let j = 0; j < width; j++) {
-        const magnitude = bits[i++] << 1;
-        word |= ((magnitude | -magnitude) >>> 31) << j;
-      }
-      bitmap[at + w] |= word;
-    }
-  }
-  return { count, cols, words, bitmap };
-}
-
 /** Whether each aligned tile of `overlay` block rows is a set already. */
-function tilesAreSets({ count, words, bitmap }: Occupancy, overlay: number): boolean {
-  const union = new Int32Array(words);
+function tilesAreSets({ rows: count, stride, words }: Bitmap, overlay: number): boolean {
+  const union = new Int32Array(stride);
   for (let b = 0; b < count; b++) {
     if (b % overlay === 0) union.fill(0);
-    for (let w = 0; w < words; w++) {
-      const word = bitmap[b * words + w];
+    for (let w = 0; w < stride; w++) {
+      const word = words[b * stride + w];
       if ((union[w] & word) !== 0) return false;
       union[w] |= word;
     }
@@ -97,12 +68,13 @@ const WINDOW = 128;
  * `taken` is the transpose of the sets' bitmaps (for 32 sets and each column one word), so that one AND tests a column
  * of 32 sets.
  */
-function colour({ count, cols, words, bitmap }: Occupancy, overlay: number): { setOf: Uint32Array; sets: number } {
+function colour(blocks: Bitmap, overlay: number): { setOf: Uint32Array; sets: number } {
+  const { rows: count, cols, stride, words } = blocks;
   const occupied = new Uint32Array(count);
   const order = new Uint32Array(count);
   for (let b = 0; b < count; b++) {
     order[b] = b;
-    for (let w = 0; w < words; w++) occupied[b] += popcount(bitmap[b * words + w]);
+    for (let w = 0; w < stride; w++) occupied[b] += popcount(words[b * stride + w]);
   }
   order.sort((a, b) => occupied[b] - occupied[a] || a - b);
 
@@ -117,8 +89,8 @@ function colour({ count, cols, words, bitmap }: Occupancy, overlay: number): { s
   for (; next < count && occupied[order[next]] > 0; next++) {
     const b = order[next];
     let k = 0;
-    for (let w = 0; w < words; w++) {
-      for (let word = bitmap[b * words + w]; word !== 0; word &= word - 1) columns[k++] = w * 32 + lowestBit(word);
+    for (let w = 0; w < stride; w++) {
+      for (let word = words[b * stride + w]; word !== 0; word &= word - 1) columns[k++] = w * 32 + lowestBit(word);
     }
     let set = sets;
     for (let w = Math.max(0, taken.length - WINDOW); w < taken.length; w++) {
@@ -157,26 +129,20 @@ function colour({ count, cols, words, bitmap }: Occupancy, overlay: number): { s
 }
 
 /**
- * Packs [rows][cols] values; any matrix has such a form, {@link fillOf} tells how good it is. −0 counts as zero. Where
+ * Packs a matrix; any has such a form, {@link fillOf} tells how good it is. −0 counts as zero. Where
  * the aligned tiles of `overlay` block rows are sets already (as masks made for this format are) the sets are those
  * tiles in order, otherwise they are found greedily. Places that no member occupies go to the member with the fewest,
  * so that counts stay even. Block rows ascend in each set. overlay and blockRows are those that {@link
  * checkComplementary} accepts; the matrix's own `overlay` is what its largest set has.
  */
-export function packComplementary(
-  dense: Float32Array,
-  rows: number,
-  cols: number,
-  overlay: number,
-  blockRows: number,
-): ComplementaryMatrix {
-  const bits = bitsOf(dense);
-  const occupancy = occupancyOf(bits, rows, cols, blockRows);
-  const { count, words, bitmap } = occupancy;
+export function packComplementary(source: Source, overlay: number, blockRows: number): ComplementaryMatrix {
+  let blocks = source.nonzeros;
+  for (let n = 1; n < blockRows; n *= 2) blocks = foldRows(blocks);
+  const { rows: count, cols, stride, words } = blocks;
   let sets = Math.ceil(count / overlay);
   let setOf: Uint32Array;
-  if (tilesAreSets(occupancy, overlay)) setOf = new Uint32Array(count).map((_, b) => Math.floor(b / overlay));
-  else ({ setOf, sets } = colour(occupancy, overlay));
+  if (tilesAreSets(blocks, overlay)) setOf = new Uint32Array(count).map((_, b) => Math.floor(b / overlay));
+  else ({ setOf, sets } = colour(blocks, overlay));
 
   const members = new Uint32Array(sets);
   let most = 1;
@@ -186,30 +152,18 @@ export function packComplementary(
   for (let b = 0; b < count; b++) rowOf[setOf[b] * most + members[setOf[b]]++] = b;
 
   const ids = most <= 256 ? new Uint8Array(cols * sets) : new Uint16Array(cols * sets);
-  const data = new Float32Array(cols * sets * blockRows);
-  const values = bitsOf(data);
-  const union = new Int32Array(words);
+  const union = new Int32Array(stride);
   const stored = new Uint32Array(most);
   for (let s = 0; s < sets; s++) {
     union.fill(0);
     stored.fill(0);
     for (let id = 0; id < members[s]; id++) {
       const b = rowOf[s * most + id];
-      const from = b * blockRows;
-      const height = Math.min(blockRows, rows - from);
-      for (let w = 0; w < words; w++) {
-        let word = bitmap[b * words + w];
+      for (let w = 0; w < stride; w++) {
+        let word = words[b * stride + w];
         union[w] |= word;
         stored[id] += popcount(word);
-        for (; word !== 0; word &= word - 1) {
-          const c = w * 32 + lowestBit(word);
-          const place = c * sets + s;
-          ids[place] = id;
-          for (let j = 0; j < height; j++) {
-            const v = bits[(from + j) * cols + c];
-            if (v << 1 !== 0) values[place * blockRows + j] = v;
-          }
-        }
+        for (; word !== 0; word &= word - 1) ids[(w * 32 + lowestBit(word)) * sets + s] = id;
       }
     }
     if (members[s] === 1) continue;
@@ -221,7 +175,8 @@ export function packComplementary(
       stored[least]++;
     }
   }
-  return { rows, cols, overlay: most, blockRows, sets, rowOf, ids, data };
+  const places = { rows: source.rows, cols, overlay: most, blockRows, sets, rowOf, ids };
+  return { ...places, data: gatherComplementary(places, source) };
 }
 
 /** Nonzeros over stored values, 1 when the sets are perfect; 0 for a matrix that stores nothing. */
@@ -247,18 +202,19 @@ export function unpackComplementary(m: ComplementaryMatrix): Float32Array {
   return dense;
 }
 
-/** `data` anew: the numbers of [rows][cols] values at the stored places, −0 as 0. Other places are not looked at. */
-export function gatherComplementary(m: ComplementaryMatrix, dense: Float32Array): Float32Array {
+/** `data` anew: the numbers of a matrix at the stored places, −0 as 0. Other places are not looked at. */
+export function gatherComplementary(m: Omit<ComplementaryMatrix, "data">, { bits, columns }: Source): Float32Array {
   const { rows, cols, overlay, blockRows, sets, rowOf, ids } = m;
+  const step = columns ? 1 : cols;
   const data = new Float32Array(cols * sets * blockRows);
   const to = bitsOf(data);
-  const from = bitsOf(dense);
   for (let c = 0, place = 0; c < cols; c++) {
+    const column = columns ? columns[c] : c;
     for (let s = 0; s < sets; s++, place++) {
       const row = rowOf[s * overlay + ids[place]] * blockRows;
       const height = Math.min(blockRows, rows - row);
       for (let j = 0; j < height; j++) {
-        const v = from[(row + j) * cols + c];
+        const v = bits[(row + j) * step + column];
         if (v << 1 !== 0) to[place * blockRows + j] = v;
       }
     }

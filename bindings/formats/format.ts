@@ -10,9 +10,9 @@ import {
   packComplementary,
   unpackComplementary,
 } from "./complementary.js";
-import { packCsr } from "./csr.js";
 import type { DenseMatrix } from "./dense.js";
 import { bytesNm, checkNm, gatherNm, type NmMatrix, nmToCsr, packNm, unpackNm } from "./nm.js";
+import { type Source, toRowMajor } from "./source.js";
 
 /** How the survivors of pruning are stored. */
 export type Format =
@@ -79,14 +79,16 @@ export function formatOf(m: Matrix): Format {
   return { kind: "block", rows: m.r, cols: m.c };
 }
 
-/** Packs row-major values; "dense" keeps the array itself. */
-export function packAs(format: Format, dense: Float32Array, rows: number, cols: number): Matrix {
-  if (format === "dense") return { kind: "dense", rows, cols, data: dense };
-  if (format === "csr") return { kind: "csr", ...packCsr(dense, rows, cols) };
-  if (format.kind === "block") return { kind: "block", ...packBlock(dense, rows, cols, format.rows, format.cols) };
-  if (format.kind === "nm") return { kind: "nm", ...packNm(dense, rows, cols, format.n, format.m) };
-  const { overlay, blockRows = 1 } = format;
-  return { kind: "complementary", ...packComplementary(dense, rows, cols, overlay, blockRows) };
+/** Packs a matrix: first the places, then their numbers. */
+export function packAs(format: Format, source: Source): Matrix {
+  if (format === "dense") {
+    const { rows, cols } = source;
+    return { kind: "dense", rows, cols, data: toRowMajor(source) };
+  }
+  if (format === "csr") return { kind: "csr", ...packBlock(source, 1, 1) };
+  if (format.kind === "block") return { kind: "block", ...packBlock(source, format.rows, format.cols) };
+  if (format.kind === "nm") return { kind: "nm", ...packNm(source, format.n, format.m) };
+  return { kind: "complementary", ...packComplementary(source, format.overlay, format.blockRows ?? 1) };
 }
 
 /** Row-major values, zeros included. */
@@ -96,11 +98,11 @@ export function unpack(m: Matrix): Float32Array {
   return m.kind === "complementary" ? unpackComplementary(m) : unpackBlock(m);
 }
 
-/** The numbers of a dense matrix at the places that m stores: another `data`. */
-export function gather(m: Matrix, dense: Float32Array): Float32Array {
-  if (m.kind === "dense") return dense;
-  if (m.kind === "nm") return gatherNm(m, dense);
-  return m.kind === "complementary" ? gatherComplementary(m, dense) : gatherBlock(m, dense);
+/** The numbers of a matrix at the places that m stores: another `data`. */
+export function gather(m: Matrix, source: Source): Float32Array {
+  if (m.kind === "dense") return toRowMajor(source);
+  if (m.kind === "nm") return gatherNm(m, source);
+  return m.kind === "complementary" ? gatherComplementary(m, source) : gatherBlock(m, source);
 }
 
 /** Bytes of values, indices and pointers. */

@@ -2,6 +2,7 @@ import { fail, integer } from "../assert.js";
 import { bitsOf, countNonzeros } from "./bits.js";
 import { type BlockMatrix, indexArray } from "./block.js";
 import { claimed, claimedShape, given } from "./claims.js";
+import type { Source } from "./source.js";
 
 /**
  * N of each M consecutive inputs: every aligned group of m columns of a row stores n values, zeros among them where it
@@ -22,6 +23,9 @@ export interface NmMatrix {
   /** Row by row, group by group. */
   data: Float32Array;
 }
+
+/** Which values an {@link NmMatrix} stores. */
+type NmPlaces = Omit<NmMatrix, "data">;
 
 /** @throws TypeError `ERR_TYPE` and RangeError `ERR_VALUE` unless m is an integer in 2..1024 and n one in 1..m */
 export function checkNm(n: unknown, m: unknown, of = ""): { n: number; m: number } {
@@ -44,32 +48,30 @@ const unitsPerRow = (places: number, m: number): number => (m > 256 ? places : M
  * stores zeros at its lowest free positions. n and m are those that {@link checkNm} accepts.
  * @throws RangeError `ERR_VALUE` that names the first group with more than n nonzeros; nothing has been allocated
  */
-export function packNm(dense: Float32Array, rows: number, cols: number, n: number, m: number): NmMatrix {
-  const bits = bitsOf(dense);
-  for (let r = 0, i = 0; r < rows; r++) {
+export function packNm(source: Source, n: number, m: number): NmMatrix {
+  const { rows, cols } = source;
+  for (let r = 0; r < rows; r++) {
+    const row = source.row(r);
     for (let c = 0; c < cols; c += m) {
-      const width = Math.min(m, cols - c);
-      const count = countNonzeros(bits, i, i + width);
+      const end = Math.min(c + m, cols);
+      const count = countNonzeros(row, c, end);
       if (count > n) {
-        const where = ` at row ${r}, columns ${c}..${c + width - 1}`;
+        const where = ` at row ${r}, columns ${c}..${end - 1}`;
         fail("ERR_VALUE", "data", `at most ${n} nonzeros in each ${m} columns`, count, where);
       }
-      i += width;
     }
   }
   const places = placesNm(cols, n, m);
-  const units = rows * unitsPerRow(places, m);
-  const indices = m > 256 ? new Uint16Array(units) : new Uint8Array(units);
-  const packed: NmMatrix = { rows, cols, n, m, indices, data: new Float32Array(rows * places) };
+  const packed = { rows, cols, n, m, indices: indicesNm(rows, cols, n, m), data: new Float32Array(rows * places) };
   const values = bitsOf(packed.data);
   const positions = new Uint16Array(places);
-  for (let r = 0, i = 0, at = 0; r < rows; r++) {
-    let k = 0;
-    for (let c = 0; c < cols; c += m) {
+  for (let r = 0, at = 0; r < rows; r++) {
+    const row = source.row(r);
+    for (let c = 0, k = 0; c < cols; c += m) {
       const width = Math.min(m, cols - c);
-      let free = Math.min(n, width) - countNonzeros(bits, i, i + width);
-      for (let p = 0; p < width; p++, i++) {
-        const v = bits[i];
+      let free = Math.min(n, width) - countNonzeros(row, c, c + width);
+      for (let p = 0; p < width; p++) {
+        const v = row[c + p];
         if (v << 1 !== 0) {
           values[at + k] = v;
           positions[k++] = p;
@@ -85,8 +87,14 @@ export function packNm(dense: Float32Array, rows: number, cols: number, n: numbe
   return packed;
 }
 
+/** Room for the positions of all values. */
+function indicesNm(rows: number, cols: number, n: number, m: number): NmMatrix["indices"] {
+  const units = rows * unitsPerRow(placesNm(cols, n, m), m);
+  return m > 256 ? new Uint16Array(units) : new Uint8Array(units);
+}
+
 /** Stores the positions of one row. */
-function writeRow({ m, indices }: NmMatrix, row: number, positions: Uint16Array): void {
+function writeRow({ m, indices }: NmPlaces, row: number, positions: Uint16Array): void {
   const width = widthOf(m);
   const unit = indices.BYTES_PER_ELEMENT * 8;
   const places = positions.length;
@@ -98,7 +106,7 @@ function writeRow({ m, indices }: NmMatrix, row: number, positions: Uint16Array)
 }
 
 /** The positions in their groups of one row's values, into an array of `placesNm(cols, n, m)` elements. */
-export function readRowNm({ m, indices }: NmMatrix, row: number, positions: Uint16Array): void {
+export function readRowNm({ m, indices }: NmPlaces, row: number, positions: Uint16Array): void {
   const width = widthOf(m);
   const mask = (1 << width) - 1;
   const unit = indices.BYTES_PER_ELEMENT * 8;
@@ -119,7 +127,7 @@ export function readPositionsNm(matrix: NmMatrix): Uint16Array {
 }
 
 /** The columns of one row's values, ascending. */
-function readColumns(matrix: NmMatrix, row: number, positions: Uint16Array, columns: Uint32Array): void {
+function readColumns(matrix: NmPlaces, row: number, positions: Uint16Array, columns: Uint32Array): void {
   const { cols, n, m } = matrix;
   readRowNm(matrix, row, positions);
   for (let c = 0, k = 0; c < cols; c += m) {
@@ -140,15 +148,7 @@ export function fromPositionsNm(
   data: Float32Array,
 ): NmMatrix {
   const places = placesNm(cols, n, m);
-  const units = rows * unitsPerRow(places, m);
-  const matrix: NmMatrix = {
-    rows,
-    cols,
-    n,
-    m,
-    indices: m > 256 ? new Uint16Array(units) : new Uint8Array(units),
-    data,
-  };
+  const matrix = { rows, cols, n, m, indices: indicesNm(rows, cols, n, m), data };
   for (let r = 0; r < rows; r++) writeRow(matrix, r, positions.subarray(r * places, (r + 1) * places));
   return matrix;
 }
@@ -172,19 +172,19 @@ export function unpackNm(matrix: NmMatrix): Float32Array {
   return dense;
 }
 
-/** `data` anew: the numbers of [rows][cols] values at the stored places, −0 as 0. Other places are not looked at. */
-export function gatherNm(matrix: NmMatrix, dense: Float32Array): Float32Array {
+/** `data` anew: the numbers of a matrix at the stored places, −0 as 0. Other places are not looked at. */
+export function gatherNm(matrix: NmPlaces, source: Source): Float32Array {
   const { rows, cols, n, m } = matrix;
   const places = placesNm(cols, n, m);
   const data = new Float32Array(rows * places);
   const to = bitsOf(data);
-  const from = bitsOf(dense);
   const positions = new Uint16Array(places);
   const columns = new Uint32Array(places);
   for (let r = 0, i = 0; r < rows; r++) {
+    const row = source.row(r);
     readColumns(matrix, r, positions, columns);
     for (let k = 0; k < places; k++, i++) {
-      const v = from[r * cols + columns[k]];
+      const v = row[columns[k]];
       if (v << 1 !== 0) to[i] = v;
     }
   }

@@ -4,10 +4,10 @@
 //   PyTorch  semi-structured 2:4 of its CUTLASS backend: .values(), .indices()
 // Nothing is allocated before the lengths fit each other.
 import { fail, floats, integer, oneOf, options } from "../assert.js";
-import { type BlockMatrix, indexArray, splitBlocks, validateBlock } from "../formats/block.js";
-import { packCsr } from "../formats/csr.js";
+import { type BlockMatrix, indexArray, packBlock, splitBlocks, validateBlock } from "../formats/block.js";
 import { BLOCK_COLS, BLOCK_ROWS, type Matrix, toBlocks } from "../formats/format.js";
 import { checkNm, fromPositionsNm, placesNm } from "../formats/nm.js";
+import { Source } from "../formats/source.js";
 import { matrixOf } from "../patterns/pattern.js";
 
 /** Integers as libraries hand them over: NumPy's int32, PyTorch's int64, plain numbers. */
@@ -255,7 +255,8 @@ function sortGroups(
 /** What is stored, as compressed sparse rows; of a dense matrix what is not zero. The arrays are new. */
 export function toCsrArrays(m: Matrix): CsrArrays {
   const { rows, cols } = m;
-  const { data, indices, indptr } = m.kind === "dense" ? packCsr(m.data, rows, cols) : splitBlocks(toBlocks(m), 1, 1);
+  const { data, indices, indptr } =
+    m.kind === "dense" ? packBlock(new Source(m.data, [rows, cols]), 1, 1) : splitBlocks(toBlocks(m), 1, 1);
   return {
     data: data === m.data ? data.slice() : data,
     indices: new Int32Array(indices),

@@ -1,3 +1,5 @@
+import type { Source } from "../formats/source.js";
+
 /**
  * One bit a place of a matrix, so that 32 weights are looked at in one step. Column c of row r is bit c % 32 of a word.
  */
@@ -15,24 +17,36 @@ function emptyBitmap(rows: number, cols: number): Bitmap {
 }
 
 /** A bit for each weight that is not ±0. */
-export function bitmapOf(data: Float32Array, rows: number, cols: number): Bitmap {
+export function bitmapOf({ rows, cols, bits, columns }: Source): Bitmap {
   const map = emptyBitmap(rows, cols);
-  const bits = new Uint32Array(data.buffer, data.byteOffset, data.length);
   const { stride, words } = map;
+  // Without a branch, as zeros cannot be predicted: the float's sign goes, then x | −x is negative unless x is 0.
+  if (columns) {
+    // Along the columns, as their numbers lie side by side.
+    for (let c = 0; c < cols; c++) {
+      for (let r = 0, i = columns[c], at = c >>> 5; r < rows; r++, at += stride) {
+        const x = bits[i++] << 1;
+        words[at] |= ((x | -x) >>> 31) << (c & 31);
+      }
+    }
+    return map;
+  }
   for (let r = 0, i = 0, at = 0; r < rows; r++) {
     for (let w = 0; w < stride; w++) {
       const n = Math.min(32, cols - w * 32);
       let word = 0;
-      // Without a branch, as zeros cannot be predicted: the float's sign goes, then x | −x is negative unless x is 0.
       for (let j = 0; j < n; j++, i++) {
         const x = bits[i] << 1;
-        word |= ((x | (0 - x)) >>> 31) << j;
+        word |= ((x | -x) >>> 31) << j;
       }
       words[at++] = word;
     }
   }
   return map;
 }
+
+/** The place of the lowest bit that is set in a word other than 0. */
+export const lowestBit = (word: number): number => 31 - Math.clz32(word & -word);
 
 /** Bits that are set in a word. */
 export function popcount(word: number): number {

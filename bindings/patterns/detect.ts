@@ -1,5 +1,6 @@
 import { floats } from "../assert.js";
-import { type Bitmap, bitmapOf, fitsTiles, foldColumns, foldRows, popcount } from "./bitmap.js";
+import { Source } from "../formats/source.js";
+import { type Bitmap, fitsTiles, foldColumns, foldRows, popcount } from "./bitmap.js";
 import { MAX_OVERLAY, matrixOf, type Pattern, patternName } from "./pattern.js";
 
 /** What the zeros of a matrix look like. */
@@ -104,9 +105,14 @@ interface Tiling {
  */
 export function detect(data: Float32Array, shape: readonly number[]): Detection {
   const { rows, cols } = matrixOf(shape);
+  floats("data", data, rows * cols);
+  return detectIn(new Source(data, [rows, cols]).nonzeros);
+}
+
+/** As {@link detect}, of a matrix whose nonzeros are known. */
+export function detectIn(base: Bitmap): Detection {
+  const { rows, cols } = base;
   const size = rows * cols;
-  floats("data", data, size);
-  const base = bitmapOf(data, rows, cols);
   const levels = levelsOf(base);
   const { occupied: nnz, min, max } = levels[0];
   const fill = ({ block, occupied }: Level) => (nnz === 0 ? 0 : nnz / (occupied * block[0] * block[1]));
