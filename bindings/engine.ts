@@ -92,7 +92,7 @@ export interface Explanation {
 }
 
 /** What the engine frees when its last owner is gone. */
-type Resource = { ptr: number; owners: number } | Map<string, { ptr: number }>;
+export type Resource = { ptr: number; owners: number } | Map<string, { ptr: number }>;
 
 /**
  * Frees what the user forgot. One registry for all engines: V8 (11 and 13) runs no finalizer of the process any more once a

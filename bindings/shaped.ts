@@ -1,12 +1,23 @@
-/** What has a shape: tensors, sparse ones, and weights. */
+import type { Engine, Resource } from "./engine.js";
+
+/** What has a shape and occupies engine memory: tensors, sparse ones, and weights. */
 export abstract class Shaped {
+  /** @internal */
+  readonly engine: Engine;
   /** @internal The shape as operations read it: V8 takes up to 0.8 µs a call longer for a frozen array. */
   readonly dims: readonly number[];
   #shape: readonly number[] | undefined;
+  readonly #kind: "tensors" | "weights";
+  readonly #resource: Resource;
+  #disposed = false;
 
   /** @internal */
-  constructor(dims: readonly number[]) {
+  constructor(engine: Engine, dims: readonly number[], kind: "tensors" | "weights", resource: Resource) {
+    this.engine = engine;
     this.dims = dims;
+    this.#kind = kind;
+    this.#resource = resource;
+    engine.adopt(this, resource, kind);
   }
 
   /** Dimensions, outermost first; of a weight `[out, in]` or `[out, in / groups, kh, kw]`, whatever the layout of its data was. */
@@ -14,4 +25,22 @@ export abstract class Shaped {
     this.#shape ??= Object.freeze(this.dims.slice());
     return this.#shape;
   }
+
+  /** Whether this, or its engine, was disposed. */
+  get disposed(): boolean {
+    return this.#disposed || this.engine.disposed;
+  }
+
+  /** Gives the memory back. A second call does nothing. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.engine.release(this, this.#resource, this.#kind);
+  }
+
+  /** For `using`. */
+  declare [Symbol.dispose]: () => void;
 }
+
+// Hosts without `using` have no such symbol.
+if (Symbol.dispose) Object.defineProperty(Shaped.prototype, Symbol.dispose, { value: Shaped.prototype.dispose });

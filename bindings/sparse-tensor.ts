@@ -35,10 +35,7 @@ export class SparseTensor extends Shaped {
   readonly rows: number;
   /** Features of a row, or channels of a pixel. */
   readonly cols: number;
-  /** @internal */
-  readonly engine: Engine;
-  readonly #storage: { ptr: number; owners: number };
-  #disposed = false;
+  readonly #ptr: number;
 
   /** @internal */
   constructor(
@@ -50,20 +47,18 @@ export class SparseTensor extends Shaped {
     layout: ImageLayout | undefined,
     ptr: number,
   ) {
-    super(shape);
-    this.engine = engine;
+    super(engine, shape, "tensors", { ptr, owners: 1 });
     this.size = size;
     this.rows = rows;
     this.cols = cols;
     this.layout = layout;
-    this.#storage = { ptr, owners: 1 };
-    engine.adopt(this, this.#storage, "tensors");
+    this.#ptr = ptr;
   }
 
   /** @internal Byte addresses; checks that the tensor still lives. */
   get lists(): Lists {
     if (this.disposed) fail("ERR_DISPOSED", "tensor", "a tensor that lives", "a disposed one");
-    return listsAt(this.#storage.ptr, this.rows, this.size);
+    return listsAt(this.#ptr, this.rows, this.size);
   }
 
   /** Elements kept. */
@@ -92,11 +87,6 @@ export class SparseTensor extends Shaped {
   get values(): Float32Array {
     const at = this.lists.values / 4;
     return this.engine.memory.f32.slice(at, at + this.nnz);
-  }
-
-  /** Whether this tensor, or its engine, was disposed. */
-  get disposed(): boolean {
-    return this.#disposed || this.engine.disposed;
   }
 
   /**
@@ -166,17 +156,4 @@ export class SparseTensor extends Shaped {
       dense.dispose();
     }
   }
-
-  /** Gives the memory back. A second call does nothing. */
-  dispose(): void {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    this.engine.release(this, this.#storage, "tensors");
-  }
-
-  /** For `using`. */
-  declare [Symbol.dispose]: () => void;
 }
-
-if (Symbol.dispose)
-  Object.defineProperty(SparseTensor.prototype, Symbol.dispose, { value: SparseTensor.prototype.dispose });

@@ -12,20 +12,15 @@ interface Storage {
 export class Tensor extends Shaped {
   /** Number of elements. */
   readonly size: number;
-  /** @internal */
-  readonly engine: Engine;
   readonly #storage: Storage;
   #view = new Float32Array(0);
-  #disposed = false;
 
   /** @internal */
   constructor(engine: Engine, shape: readonly number[], size: number, storage: Storage) {
-    super(shape);
-    this.engine = engine;
+    super(engine, shape, "tensors", storage);
     this.size = size;
     this.#storage = storage;
     storage.owners++;
-    engine.adopt(this, storage, "tensors");
   }
 
   /** @internal Byte address; checks that the tensor still lives. */
@@ -46,11 +41,6 @@ export class Tensor extends Shaped {
     return this.#view;
   }
 
-  /** Whether this tensor, or its engine, was disposed. */
-  get disposed(): boolean {
-    return this.#disposed || this.engine.disposed;
-  }
-
   /** A copy that no operation changes. */
   toArray(): Float32Array {
     return this.data.slice();
@@ -66,17 +56,4 @@ export class Tensor extends Shaped {
     if (checked.size !== this.size) fail("ERR_SHAPE", "shape", `dimensions of ${this.size} elements`, shape);
     return new Tensor(this.engine, checked.shape, this.size, this.#storage);
   }
-
-  /** Gives the memory back. A second call does nothing. */
-  dispose(): void {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    this.engine.release(this, this.#storage, "tensors");
-  }
-
-  /** For `using`. */
-  declare [Symbol.dispose]: () => void;
 }
-
-// Hosts without `using` have no such symbol.
-if (Symbol.dispose) Object.defineProperty(Tensor.prototype, Symbol.dispose, { value: Tensor.prototype.dispose });

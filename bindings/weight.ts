@@ -74,8 +74,6 @@ const KEPT_PLANS = 8;
 
 /** A weight in the form its kernels read. Made by `engine.pack`. */
 export class PackedWeight extends Shaped {
-  /** @internal */
-  readonly engine: Engine;
   readonly format: Format;
   /** @internal Order that `toDense` and `update` use. */
   readonly layout: WeightLayout;
@@ -90,12 +88,13 @@ export class PackedWeight extends Shaped {
   readonly plans = new Recent<string | number, object>(KEPT_PLANS);
   /** @internal The plan of the last convolution. */
   lastConvolution: ConvPlan | undefined;
-  #disposed = false;
 
   /** @internal */
   constructor(engine: Engine, matrix: Matrix, shape: readonly number[], layout: WeightLayout, why: Why) {
-    super(shape);
-    this.engine = engine;
+    const { memory } = engine;
+    const streams = new Recent<string, Lowered>(KEPT_PLANS, ({ ptr }) => memory.free(ptr));
+    super(engine, shape, "weights", streams.entries);
+    this.#streams = streams;
     this.matrix = matrix;
     this.format = formatOf(matrix);
     this.layout = layout;
@@ -109,9 +108,6 @@ export class PackedWeight extends Shaped {
       packedBytes: bytesOf(matrix),
       alternatives: why.alternatives,
     };
-    const { memory } = engine;
-    this.#streams = new Recent(KEPT_PLANS, ({ ptr }) => memory.free(ptr));
-    engine.adopt(this, this.#streams.entries, "weights");
   }
 
   /** Nonzeros. */
@@ -127,11 +123,6 @@ export class PackedWeight extends Shaped {
   /** Bytes of the packed form: values, indices and row pointers. The streams that kernels read are made from it per shape. */
   get byteLength(): number {
     return this.#explanation.packedBytes;
-  }
-
-  /** Whether this weight, or its engine, was disposed. */
-  get disposed(): boolean {
-    return this.#disposed || this.engine.disposed;
   }
 
   /** The values with their zeros, in the order they were packed from. A −0 that a sparse format was packed from comes back as 0. */
@@ -201,16 +192,6 @@ export class PackedWeight extends Shaped {
   explain(): WeightExplanation {
     return structuredClone(this.#explanation);
   }
-
-  /** Gives the memory back. A second call does nothing. */
-  dispose(): void {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    this.engine.release(this, this.#streams.entries, "weights");
-  }
-
-  /** For `using`. */
-  declare [Symbol.dispose]: () => void;
 
   /** @internal */
   assertLive(name = "w"): void {
@@ -289,9 +270,6 @@ export class PackedWeight extends Shaped {
     return splitBlocks(transposed ? toTransposedBlocks(stored) : toBlocks(stored), ...kernel.block);
   }
 }
-
-if (Symbol.dispose)
-  Object.defineProperty(PackedWeight.prototype, Symbol.dispose, { value: PackedWeight.prototype.dispose });
 
 /** What a weight says of its own making. */
 export interface Why {
