@@ -1,6 +1,6 @@
 import { fail, integer } from "../assert.js";
 import { bitsOf, countNonzeros } from "./bits.js";
-import { type BlockMatrix, indexArray } from "./block.js";
+import { type BlockMatrix, gatherBlock, indexArray } from "./block.js";
 import { claimed, claimedShape, given } from "./claims.js";
 import type { Source } from "./source.js";
 
@@ -23,9 +23,6 @@ export interface NmMatrix {
   /** Row by row, group by group. */
   data: Float32Array;
 }
-
-/** Which values an {@link NmMatrix} stores. */
-type NmPlaces = Omit<NmMatrix, "data">;
 
 /** @throws TypeError `ERR_TYPE` and RangeError `ERR_VALUE` unless m is an integer in 2..1024 and n one in 1..m */
 export function checkNm(n: unknown, m: unknown, of = ""): { n: number; m: number } {
@@ -61,19 +58,18 @@ export function packNm(source: Source, n: number, m: number): NmMatrix {
       }
     }
   }
-  const places = placesNm(cols, n, m);
-  const packed = { rows, cols, n, m, indices: indicesNm(rows, cols, n, m), data: new Float32Array(rows * places) };
-  const values = bitsOf(packed.data);
-  const positions = new Uint16Array(places);
-  for (let r = 0, at = 0; r < rows; r++) {
+  const data = new Float32Array(rows * placesNm(cols, n, m));
+  const values = bitsOf(data);
+  const positions = new Uint16Array(data.length);
+  for (let r = 0, k = 0; r < rows; r++) {
     const row = source.row(r);
-    for (let c = 0, k = 0; c < cols; c += m) {
+    for (let c = 0; c < cols; c += m) {
       const width = Math.min(m, cols - c);
       let free = Math.min(n, width) - countNonzeros(row, c, c + width);
       for (let p = 0; p < width; p++) {
         const v = row[c + p];
         if (v << 1 !== 0) {
-          values[at + k] = v;
+          values[k] = v;
           positions[k++] = p;
         } else if (free > 0) {
           free--;
@@ -81,63 +77,13 @@ export function packNm(source: Source, n: number, m: number): NmMatrix {
         }
       }
     }
-    writeRow(packed, r, positions);
-    at += places;
   }
-  return packed;
-}
-
-/** Room for the positions of all values. */
-function indicesNm(rows: number, cols: number, n: number, m: number): NmMatrix["indices"] {
-  const units = rows * unitsPerRow(placesNm(cols, n, m), m);
-  return m > 256 ? new Uint16Array(units) : new Uint8Array(units);
-}
-
-/** Stores the positions of one row. */
-function writeRow({ m, indices }: NmPlaces, row: number, positions: Uint16Array): void {
-  const width = widthOf(m);
-  const unit = indices.BYTES_PER_ELEMENT * 8;
-  const places = positions.length;
-  for (let i = 0, at = row * unitsPerRow(places, m); i < places; at++) {
-    let bits = 0;
-    for (let shift = 0; shift < unit && i < places; shift += width) bits |= positions[i++] << shift;
-    indices[at] = bits;
-  }
-}
-
-/** The positions in their groups of one row's values, into an array of `placesNm(cols, n, m)` elements. */
-export function readRowNm({ m, indices }: NmPlaces, row: number, positions: Uint16Array): void {
-  const width = widthOf(m);
-  const mask = (1 << width) - 1;
-  const unit = indices.BYTES_PER_ELEMENT * 8;
-  const places = positions.length;
-  for (let i = 0, at = row * unitsPerRow(places, m); i < places; at++) {
-    const bits = indices[at];
-    for (let shift = 0; shift < unit && i < places; shift += width) positions[i++] = (bits >> shift) & mask;
-  }
-}
-
-/** The positions of all values, in the order of `data`: [rows][placesNm(cols, n, m)]. */
-export function readPositionsNm(matrix: NmMatrix): Uint16Array {
-  const { rows, cols, n, m } = matrix;
-  const places = placesNm(cols, n, m);
-  const positions = new Uint16Array(rows * places);
-  for (let r = 0; r < rows; r++) readRowNm(matrix, r, positions.subarray(r * places, (r + 1) * places));
-  return positions;
-}
-
-/** The columns of one row's values, ascending. */
-function readColumns(matrix: NmPlaces, row: number, positions: Uint16Array, columns: Uint32Array): void {
-  const { cols, n, m } = matrix;
-  readRowNm(matrix, row, positions);
-  for (let c = 0, k = 0; c < cols; c += m) {
-    for (const end = k + Math.min(n, cols - c); k < end; k++) columns[k] = c + positions[k];
-  }
+  return fromPositionsNm(rows, cols, n, m, positions, data);
 }
 
 /**
- * The inverse of {@link readPositionsNm}: positions that ascend in each group, and their values, both [rows][placesNm(cols, n, m)].
- * The values become the matrix's own array.
+ * Packs positions that ascend in each group, and their values, both [rows][placesNm(cols, n, m)]. The values become the matrix's own
+ * array.
  */
 export function fromPositionsNm(
   rows: number,
@@ -148,61 +94,66 @@ export function fromPositionsNm(
   data: Float32Array,
 ): NmMatrix {
   const places = placesNm(cols, n, m);
-  const matrix = { rows, cols, n, m, indices: indicesNm(rows, cols, n, m), data };
-  for (let r = 0; r < rows; r++) writeRow(matrix, r, positions.subarray(r * places, (r + 1) * places));
-  return matrix;
+  const units = rows * unitsPerRow(places, m);
+  const indices = m > 256 ? new Uint16Array(units) : new Uint8Array(units);
+  const width = widthOf(m);
+  const unit = indices.BYTES_PER_ELEMENT * 8;
+  for (let r = 0, i = 0, at = 0; r < rows; r++) {
+    for (const end = i + places; i < end; at++) {
+      let bits = 0;
+      for (let shift = 0; shift < unit && i < end; shift += width) bits |= positions[i++] << shift;
+      indices[at] = bits;
+    }
+  }
+  return { rows, cols, n, m, indices, data };
+}
+
+/** The inverse of {@link fromPositionsNm}: for each value its position in its group. */
+export function readPositionsNm({ rows, cols, n, m, indices }: NmMatrix): Uint16Array {
+  const places = placesNm(cols, n, m);
+  const positions = new Uint16Array(rows * places);
+  const width = widthOf(m);
+  const mask = (1 << width) - 1;
+  const unit = indices.BYTES_PER_ELEMENT * 8;
+  for (let r = 0, i = 0, at = 0; r < rows; r++) {
+    for (const end = i + places; i < end; at++) {
+      const bits = indices[at];
+      for (let shift = 0; shift < unit && i < end; shift += width) positions[i++] = (bits >> shift) & mask;
+    }
+  }
+  return positions;
 }
 
 /** Row-major values, zeros included; −0 comes back as 0. */
 export function unpackNm(matrix: NmMatrix): Float32Array {
-  const { rows, cols, n, m, data } = matrix;
-  const places = placesNm(cols, n, m);
+  const { rows, cols, data } = matrix;
+  const { indptr, indices } = nmToCsr(matrix);
   const dense = new Float32Array(rows * cols);
   const to = bitsOf(dense);
   const from = bitsOf(data);
-  const positions = new Uint16Array(places);
-  const columns = new Uint32Array(places);
-  for (let r = 0, i = 0; r < rows; r++) {
-    readColumns(matrix, r, positions, columns);
-    for (let k = 0; k < places; k++, i++) {
+  for (let r = 0; r < rows; r++) {
+    for (let i = indptr[r]; i < indptr[r + 1]; i++) {
       const v = from[i];
-      if (v << 1 !== 0) to[r * cols + columns[k]] = v;
+      if (v << 1 !== 0) to[r * cols + indices[i]] = v;
     }
   }
   return dense;
 }
 
 /** `data` anew: the numbers of a matrix at the stored places, −0 as 0. Other places are not looked at. */
-export function gatherNm(matrix: NmPlaces, source: Source): Float32Array {
-  const { rows, cols, n, m } = matrix;
-  const places = placesNm(cols, n, m);
-  const data = new Float32Array(rows * places);
-  const to = bitsOf(data);
-  const positions = new Uint16Array(places);
-  const columns = new Uint32Array(places);
-  for (let r = 0, i = 0; r < rows; r++) {
-    const row = source.row(r);
-    readColumns(matrix, r, positions, columns);
-    for (let k = 0; k < places; k++, i++) {
-      const v = row[columns[k]];
-      if (v << 1 !== 0) to[i] = v;
-    }
-  }
-  return data;
-}
+export const gatherNm = (matrix: NmMatrix, source: Source): Float32Array => gatherBlock(nmToCsr(matrix), source);
 
 /** All stored places as csr, padded zeros included: every row has the same count. `data` is the matrix's own array. */
 export function nmToCsr(matrix: NmMatrix): BlockMatrix {
   const { rows, cols, n, m, data } = matrix;
-  const places = placesNm(cols, n, m);
   const indptr = new Uint32Array(rows + 1);
   const indices = indexArray(cols, data.length);
-  const positions = new Uint16Array(places);
-  const columns = new Uint32Array(places);
-  for (let r = 0; r < rows; r++) {
-    readColumns(matrix, r, positions, columns);
-    indices.set(columns, r * places);
-    indptr[r + 1] = (r + 1) * places;
+  const positions = readPositionsNm(matrix);
+  for (let r = 0, i = 0; r < rows; r++) {
+    for (let c = 0; c < cols; c += m) {
+      for (const end = i + Math.min(n, cols - c); i < end; i++) indices[i] = c + positions[i];
+    }
+    indptr[r + 1] = i;
   }
   return { rows, cols, r: 1, c: 1, indptr, indices, data };
 }
@@ -225,10 +176,9 @@ export function validateNm(matrix: NmMatrix): void {
   // Without rows, nothing bounds how wide the claimed one is.
   if (places === 0 || rows === 0) return;
   const spare = units * indices.BYTES_PER_ELEMENT * 8 - places * widthOf(m);
-  const positions = new Uint16Array(places);
-  for (let r = 0; r < rows; r++) {
-    readRowNm(matrix, r, positions);
-    for (let c = 0, k = 0; c < cols; c += m) {
+  const positions = readPositionsNm(matrix);
+  for (let r = 0, k = 0; r < rows; r++) {
+    for (let c = 0; c < cols; c += m) {
       const width = Math.min(m, cols - c);
       let last = -1;
       for (const end = k + Math.min(n, width); k < end; k++) {
