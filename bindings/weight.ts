@@ -4,7 +4,14 @@ import { candidates } from "./dispatch.js";
 import type { Engine } from "./engine.js";
 import { bitsOf, countNonzeros } from "./formats/bits.js";
 import { type BlockMatrix, splitBlocks } from "./formats/block.js";
-import { type DenseMatrix, lowerDense, lowerDenseColumns, lowerDenseVector, transposeDense } from "./formats/dense.js";
+import {
+  type DenseMatrix,
+  lowerDense,
+  lowerDenseColumns,
+  lowerDenseVector,
+  lowerDepthwise,
+  transposeDense,
+} from "./formats/dense.js";
 import {
   BLOCK_COLS,
   BLOCK_ROWS,
@@ -246,16 +253,9 @@ export class PackedWeight extends Shaped {
     );
   }
 
-  /** @internal Kernel offsets and the weights of each channel in turn, for a depthwise convolution. */
+  /** @internal Streams for a depthwise convolution. */
   depthwiseStreams(key: string, taps: readonly number[]): Lowered {
-    const { memory } = this.engine;
-    return this.#streams.get(`depthwise ${key}`, () => {
-      const { data } = this.#dense(false);
-      const ptr = memory.alloc(taps.length * 4 + data.length * 4);
-      memory.u32.set(taps, ptr / 4);
-      memory.f32.set(data, ptr / 4 + taps.length);
-      return { ptr, passes: [] };
-    });
+    return this.#streams.get(`depthwise ${key}`, () => lowerDepthwise(this.engine.memory, this.#dense(false), taps));
   }
 
   #dense(transposed: boolean): DenseMatrix {

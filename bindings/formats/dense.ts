@@ -1,5 +1,5 @@
 import type { Memory } from "../memory.js";
-import { align16, type InputMap, type Lowered, lower, type Pass, PLAN } from "./streams.js";
+import { align16, type InputMap, type Lowered, lower, onePass, type Pass, PLAN } from "./streams.js";
 
 /** A row-major matrix, zeros included. */
 export interface DenseMatrix {
@@ -103,7 +103,7 @@ export function lowerDenseVector(memory: Memory, m: DenseMatrix): Lowered {
       const to = ptr / 4 + 4 + (r >> 4) * m.cols * 16 + (r & 15);
       for (let c = 0; c < m.cols; c++) f32[to + c * 16] = m.data[r * m.cols + c];
     }
-    return [{ plan: ptr, x: 0, row: 0, first: true, last: true }];
+    return onePass(ptr);
   });
 }
 
@@ -119,6 +119,14 @@ export function lowerDenseColumns(memory: Memory, m: DenseMatrix, taps: number):
       const to = (ptr + PLAN + ((j % taps) * channels + Math.floor(j / taps)) * column) / 4;
       for (let i = 0; i < m.rows; i++) f32[to + i] = m.data[i * m.cols + j];
     }
-    return [{ plan: ptr, x: 0, row: 0, first: true, last: true }];
+    return onePass(ptr);
   });
 }
+
+/** Kernel offsets and the weights of each channel in turn, as the depthwise kernels take them. */
+export const lowerDepthwise = (memory: Memory, { data }: DenseMatrix, taps: readonly number[]): Lowered =>
+  lower(memory, (taps.length + data.length) * 4, (ptr) => {
+    memory.u32.set(taps, ptr / 4);
+    memory.f32.set(data, ptr / 4 + taps.length);
+    return onePass(ptr);
+  });

@@ -36,6 +36,9 @@ export interface Lowered {
   passes: Pass[];
 }
 
+/** The passes of a plan that one call runs whole. */
+export const onePass = (plan: number): Pass[] => [{ plan, x: 0, row: 0, first: true, last: true }];
+
 /** Allocates `bytes` and lets `write` fill them. */
 export function lower(memory: Memory, bytes: number, write: (ptr: number) => Pass[]): Lowered {
   const ptr = memory.alloc(bytes);
@@ -323,6 +326,6 @@ export function lowerColumns(memory: Memory, m: BlockMatrix, taps: number, group
       f32.set(t.data.subarray(from[i] * r, (from[i] + n) * r), (at + up(n * 2)) / 4);
       at += sizeOf(n);
     }
-    return [{ plan: ptr, x: 0, row: 0, first: true, last: true }];
+    return onePass(ptr);
   });
 }

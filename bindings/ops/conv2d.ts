@@ -8,9 +8,6 @@ import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
 import { GROUP, macsOf, PANEL_MAP, type ProductPlan, panelMapOf, stripsPerPanel } from "./linear.js";
 import {
-  ACCUMULATE,
-  BIAS,
-  CLAMP,
   type Fused,
   fused,
   type Input,
@@ -21,7 +18,7 @@ import {
   placeBytes,
   weight,
 } from "./operands.js";
-import { copyInto, runStrips, type Strips, X_SHARE, Y_SHARE } from "./product.js";
+import { copyInto, flagsOf, runStrips, type Strips, X_SHARE, Y_SHARE } from "./product.js";
 import {
   type ImageLayout,
   type Images,
@@ -476,11 +473,11 @@ export function convolve(
     depthwise ? w.depthwiseStreams(plan.key, map.taps) : w.streams(plan.strips[0].kernel, plan.key, map);
   return engine.produceWith(w, streams, shape, f.out, scratch, (y, ptrs, lowered) => {
     const from = place(engine, x, ptrs[0]);
-    const bias = f.bias ? place(engine, f.bias, ptrs[1]) : 0;
+    const bias = place(engine, f.bias, ptrs[1]);
     const [, , , turned, planes, flatAt, panelsAt, edgesAt] = ptrs;
     if (edges) engine.memory.u32.set(edges, edgesAt / 4);
     if (f.residual && direct) copyInto(engine, f.residual, y.ptr);
-    const residual = f.residual && !direct ? place(engine, f.residual, ptrs[2]) : 0;
+    const residual = direct ? 0 : place(engine, f.residual, ptrs[2]);
     const ending = { bias, accumulate: f.residual !== undefined, fused: f };
     for (let i = 0; i < n; i++) {
       let source = from + i * image.c * pixels * 4;
@@ -507,7 +504,7 @@ export function convolve(
 
       if (depthwise) {
         const multiplier = features / image.c;
-        const flags = (ending.accumulate ? ACCUMULATE : 0) | (bias ? BIAS : 0) | (f.clamp ? CLAMP : 0);
+        const flags = flagsOf(lowered.passes[0], ending);
         const weights = lowered.ptr + map.taps.length * 4;
         const run = engine.kernels[depthwise.name];
         const rest = (first: number) => [to + first * outputs * 4, oh, ow, bias && bias + first * 4, flags, f.lo, f.hi];

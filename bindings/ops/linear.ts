@@ -200,8 +200,8 @@ function inPanels(
     [placeBytes(x), placeBytes(f.bias), placeBytes(f.residual), group * k * pitch, group * m * pitch],
     (y, ptrs, lowered) => {
       const from = place(engine, x, ptrs[0]);
-      const bias = f.bias ? place(engine, f.bias, ptrs[1]) : 0;
-      const residual = f.residual ? place(engine, f.residual, ptrs[2]) : 0;
+      const bias = place(engine, f.bias, ptrs[1]);
+      const residual = place(engine, f.residual, ptrs[2]);
       const ending = { bias, accumulate: residual !== 0, fused: f };
       const [, , , xp, yp] = ptrs;
       const columns = columnsAtOnce(lowered, m, k);

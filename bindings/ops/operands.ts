@@ -41,11 +41,6 @@ export interface ProductOptions extends FusedOptions {
 
 export const PRODUCT = [...FUSED, "forceKernel"] as const;
 
-/** The bits of assembly/simd.ts. */
-export const ACCUMULATE = 1;
-export const BIAS = 2;
-export const CLAMP = 4;
-
 /** A checked activation: in engine memory already, still the user's, or lists that are spread out for the one call. */
 export interface Input {
   shape: readonly number[];
@@ -93,8 +88,9 @@ export function weight(engine: Engine, name: string, value: unknown): PackedWeig
 /** Bytes of scratch that placing the input takes: none when it lies in the engine. */
 export const placeBytes = (x: Input | undefined): number => (x?.data ? x.size * 4 : (x?.lists?.spreadBytes ?? 0));
 
-/** The input's address, after copying what is still outside to `scratch` and spreading out lists there. */
-export function place(engine: Engine, x: Input, scratch: number): number {
+/** The input's address, after copying what is still outside to `scratch` and spreading out lists there; 0, a kernel's "none", of none. */
+export function place(engine: Engine, x: Input | undefined, scratch: number): number {
+  if (!x) return 0;
   if (x.tensor) return x.tensor.ptr;
   if (x.lists) x.lists.spread(scratch);
   else engine.memory.f32.set(x.data as Float32Array, scratch / 4);

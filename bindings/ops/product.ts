@@ -3,7 +3,7 @@ import type { Lowered, Pass } from "../formats/streams.js";
 import type { Kernel } from "../kernels.js";
 import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
-import { ACCUMULATE, BIAS, CLAMP, type Fused, type Input, place, placeBytes } from "./operands.js";
+import { type Fused, type Input, place, placeBytes } from "./operands.js";
 
 /** What a product ends with, as kernels take it. */
 export interface Ending {
@@ -12,7 +12,13 @@ export interface Ending {
   fused: Fused;
 }
 
-const flagsOf = (pass: Pass, { bias, accumulate, fused }: Ending): number =>
+/** The bits of assembly/simd.ts. */
+const ACCUMULATE = 1;
+const BIAS = 2;
+const CLAMP = 4;
+
+/** What a kernel does of it in one pass. */
+export const flagsOf = (pass: Pass, { bias, accumulate, fused }: Ending): number =>
   (accumulate || !pass.first ? ACCUMULATE : 0) |
   (bias && pass.first ? BIAS : 0) |
   (fused.clamp && pass.last ? CLAMP : 0);
@@ -115,7 +121,7 @@ export function vectorProduct(
     [placeBytes(x), placeBytes(fused.bias)],
     (y, [xs, bs], lowered) => {
       if (fused.residual) copyInto(engine, fused.residual, y.ptr);
-      const bias = fused.bias ? place(engine, fused.bias, bs) : 0;
+      const bias = place(engine, fused.bias, bs);
       const from = place(engine, x, xs);
       const m = rows ? y.size / rows : 0;
       const ending = { bias, accumulate: fused.residual !== undefined, fused };

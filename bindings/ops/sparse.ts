@@ -10,21 +10,9 @@ import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
 import { CONVOLUTION, type Conv2dOptions, checked, conv2d, planConv2d } from "./conv2d.js";
 import { type LinearOptions, linear, type ProductPlan, planLinear } from "./linear.js";
-import {
-  ACCUMULATE,
-  BIAS,
-  CLAMP,
-  type Fused,
-  fused,
-  type Input,
-  inputOrLists,
-  PRODUCT,
-  place,
-  placeBytes,
-  weight,
-} from "./operands.js";
+import { type Fused, fused, type Input, inputOrLists, PRODUCT, place, placeBytes, weight } from "./operands.js";
 import { maxPool2d, POOL, type PoolOptions } from "./pool.js";
-import { copyInto } from "./product.js";
+import { copyInto, flagsOf } from "./product.js";
 import { handOver } from "./winners.js";
 
 /** Where there is no input row. */
@@ -124,19 +112,19 @@ function run(
     f.out,
     [near.length * 4, placeBytes(f.bias), Math.ceil(m / 8) * 32 + 16, pixels, planes ? placeBytes(f.residual) : 0],
     (y, [nearAt, bs, sums, rowsAt, rs], lowered) => {
-      const bias = f.bias ? place(engine, f.bias, bs) : 0;
+      const bias = place(engine, f.bias, bs);
       memory.u32.set(near, nearAt / 4);
       if (f.residual && !planes) copyInto(engine, f.residual, y.ptr);
-      const residual = f.residual && planes ? place(engine, f.residual, rs) : 0;
-      const flags = (f.residual ? ACCUMULATE : 0) | (f.bias ? BIAS : 0) | (f.clamp ? CLAMP : 0);
+      const residual = planes ? place(engine, f.residual, rs) : 0;
       const { ptr, indices, values } = x.lists;
-      const { plan } = lowered.passes[0];
+      const [pass] = lowered.passes;
+      const flags = flagsOf(pass, { bias, accumulate: f.residual !== undefined, fused: f });
       for (let i = 0; i < samples; i++) {
         const at = i * outputs * m * 4;
         const to = planes ? rowsAt : y.ptr + at;
         if (residual) kernels.f32_transpose(m, outputs, residual + at, outputs * 4, to, m * 4);
         const begin = ptr + i * inputRows * 4;
-        call(plan, outputs, nearAt, begin, indices, values, sums, to, m * 4, bias, flags, f.lo, f.hi);
+        call(pass.plan, outputs, nearAt, begin, indices, values, sums, to, m * 4, bias, flags, f.lo, f.hi);
         if (planes) kernels.f32_transpose(outputs, m, to, m * 4, y.ptr + at, outputs * 4);
       }
     },
