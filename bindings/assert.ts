@@ -54,13 +54,37 @@ export function integer(name: string, value: unknown, min: number, max = 2 ** 31
   return value;
 }
 
-/** One of a closed set of names, or `otherwise` when the option was not given. */
-export function oneOf<T extends string>(name: string, value: unknown, names: readonly T[], otherwise?: T): T {
+/** One of a closed set of names or numbers, or `otherwise` when the option was not given. */
+export function oneOf<T extends string | number>(name: string, value: unknown, of: readonly T[], otherwise?: T): T {
   if (value === undefined && otherwise !== undefined) return otherwise;
-  if (typeof value !== "string") fail("ERR_TYPE", name, `one of ${names.join(", ")}`, value);
-  if (!names.includes(value as T)) fail("ERR_VALUE", name, `one of ${names.join(", ")}`, value);
+  if (!of.includes(value as T)) {
+    fail(typeof value === typeof of[0] ? "ERR_VALUE" : "ERR_TYPE", name, `one of ${of.join(", ")}`, value);
+  }
   return value as T;
 }
+
+/** A boolean, false when it was not given. */
+export function flag(name: string, value: unknown): boolean {
+  if (value !== undefined && typeof value !== "boolean") fail("ERR_TYPE", name, "a boolean", value);
+  return value === true;
+}
+
+/** A number that is neither infinite nor NaN. */
+export function finite(name: string, value: unknown): number {
+  if (typeof value !== "number") fail("ERR_TYPE", name, "a number", value);
+  if (!Number.isFinite(value)) fail("ERR_VALUE", name, "a finite number", value);
+  return value;
+}
+
+/** A share of something: a number in 0..1. */
+export function share(name: string, value: unknown): number {
+  if (typeof value !== "number") fail("ERR_TYPE", name, "a number in 0..1", value);
+  if (!(value >= 0 && value <= 1)) fail("ERR_VALUE", name, "a number in 0..1", value);
+  return value;
+}
+
+/** A user's name for something as messages show it: a hostile one may be megabytes long. */
+export const label = (name: string): string => (name.length > 80 ? `${name.slice(0, 80)}…` : name);
 
 /** A plain options object; unknown keys are refused, so that a misspelt option is never silently ignored. */
 export function options<T extends object>(name: string, value: T | undefined, keys: readonly string[]): T {
@@ -90,10 +114,9 @@ export function shapeOf(name: string, value: unknown): { shape: readonly number[
 }
 
 /** The number of elements of a shape, after checking each dimension. */
-export function sizeOf(name: string, shape: unknown, rank?: number): number {
+export function sizeOf(name: string, shape: unknown): number {
   if (!isShape(shape)) fail("ERR_TYPE", name, "an array of dimensions", shape);
   if (shape.length > MAX_RANK) fail("ERR_SHAPE", name, `at most ${MAX_RANK} dimensions`, shape.length);
-  if (rank !== undefined && shape.length !== rank) fail("ERR_SHAPE", name, `${rank} dimensions`, shape);
   let size = 1;
   let most = 1;
   for (let i = 0; i < shape.length; i++) {

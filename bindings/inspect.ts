@@ -1,6 +1,6 @@
 // Answers "I pruned it, why is it not faster?" for a whole file: the zeros of every weight matrix, the format that the
 // engine takes for it and why, and on demand how long this machine takes with and without the zeros.
-import { fail, options } from "./assert.js";
+import { fail, flag, options } from "./assert.js";
 import type { Engine } from "./engine.js";
 import { formatName, unpack } from "./formats/format.js";
 import { isPacked } from "./io/packed.js";
@@ -103,8 +103,7 @@ const ROUNDS = 9;
  * ```
  */
 export function inspect(engine: Engine, source: InspectSource, choices?: InspectOptions): InspectRow[] {
-  const { measure = false } = options("options", choices, ["measure"]);
-  if (typeof measure !== "boolean") fail("ERR_TYPE", "measure", "a boolean", measure);
+  const measure = flag("measure", options("options", choices, ["measure"]).measure);
   if (typeof engine?.pack !== "function") fail("ERR_TYPE", "engine", "an engine from createEngine", engine);
   if (measure) checkClock();
   const warm = new Set<string>();

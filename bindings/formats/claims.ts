@@ -8,6 +8,12 @@ export function claimed(name: string, value: unknown, min: number, max: number):
   }
 }
 
+/** One of the values that a file may claim, or `ERR_FORMAT`. */
+export function claimedOneOf<T>(name: string, value: unknown, of: readonly T[]): T {
+  if (!of.includes(value as T)) fail("ERR_FORMAT", name, `one of ${of.join(", ")}`, value);
+  return value as T;
+}
+
 /** An array that a file gives: of this class and length, or `ERR_FORMAT`. */
 export function given(
   name: string,

@@ -1,4 +1,4 @@
-import { fail, integer } from "../assert.js";
+import { fail, integer, oneOf } from "../assert.js";
 import { type Bitmap, foldRows, lowestBit, popcount } from "../patterns/bitmap.js";
 import { bitsOf, countNonzeros } from "./bits.js";
 import { type BlockMatrix, indexArray } from "./block.js";
@@ -36,10 +36,7 @@ export function checkComplementary(
   of = "",
 ): { overlay: number; blockRows: number } {
   const most = integer(`${of}overlay`, overlay, 1, 65535);
-  const name = `${of}blockRows`;
-  if (typeof blockRows !== "number") fail("ERR_TYPE", name, "one of 1, 4, 8", blockRows);
-  if (blockRows !== 1 && blockRows !== 4 && blockRows !== 8) fail("ERR_VALUE", name, "one of 1, 4, 8", blockRows);
-  return { overlay: most, blockRows };
+  return { overlay: most, blockRows: oneOf(`${of}blockRows`, blockRows, [1, 4, 8]) };
 }
 
 /** Whether each aligned tile of `overlay` block rows is a set already. */

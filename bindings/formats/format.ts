@@ -39,12 +39,6 @@ export type Matrix =
 export const BLOCK_ROWS = [1, 2, 4, 8] as const;
 export const BLOCK_COLS = [1, 2, 4] as const;
 
-const among = (name: string, value: unknown, of: readonly number[]): number => {
-  if (typeof value !== "number") fail("ERR_TYPE", name, `one of ${of.join(", ")}`, value);
-  if (!of.includes(value)) fail("ERR_VALUE", name, `one of ${of.join(", ")}`, value);
-  return value;
-};
-
 /** A user's format, checked and complete. */
 export function checkFormat(value: unknown): Format {
   const names = `"auto", "dense", "csr" or { kind: "block" | "nm" | "complementary", … }`;
@@ -54,7 +48,7 @@ export function checkFormat(value: unknown): Format {
   const kind = oneOf("format.kind", (value as { kind?: unknown }).kind, ["block", "nm", "complementary"] as const);
   if (kind === "block") {
     const { rows, cols } = options("format", value as { rows?: unknown; cols?: unknown }, ["kind", "rows", "cols"]);
-    return { kind, rows: among("format.rows", rows, BLOCK_ROWS), cols: among("format.cols", cols, BLOCK_COLS) };
+    return { kind, rows: oneOf("format.rows", rows, BLOCK_ROWS), cols: oneOf("format.cols", cols, BLOCK_COLS) };
   }
   if (kind === "nm") {
     const o = options("format", value as { n?: unknown; m?: unknown }, ["kind", "n", "m"]);

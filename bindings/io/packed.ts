@@ -9,9 +9,9 @@
 // shape is [out, in] or [out, in / groups, kh, kw], layout the order that toDense and update use, auto whether dense
 // kernels may run. "block" has rows and cols, "nm" n and m, "complementary" overlay, blockRows and sets; what the arrays
 // hold is told where the formats are, in bindings/formats/. Every other tensor of the file is a plain one.
-import { fail, MAX_ELEMENTS } from "../assert.js";
+import { fail, label, MAX_ELEMENTS } from "../assert.js";
 import { type BlockMatrix, indexArray, validateBlock } from "../formats/block.js";
-import { claimed, given } from "../formats/claims.js";
+import { claimed, claimedOneOf, given } from "../formats/claims.js";
 import { validateComplementary } from "../formats/complementary.js";
 import { BLOCK_COLS, BLOCK_ROWS, type Matrix } from "../formats/format.js";
 import { placesNm, validateNm } from "../formats/nm.js";
@@ -52,8 +52,6 @@ const PREFIX = "skipzeros:";
 /** Our texts have less than 200 characters. */
 const MAX_TEXT = 1000;
 
-const KINDS = ["dense", "csr", "block", "nm", "complementary"] as const;
-
 /** The numbers that a format needs besides its arrays. */
 const NUMBERS: Record<Matrix["kind"], readonly string[]> = {
   dense: [],
@@ -62,6 +60,8 @@ const NUMBERS: Record<Matrix["kind"], readonly string[]> = {
   nm: ["n", "m"],
   complementary: ["overlay", "blockRows", "sets"],
 };
+
+const KINDS = Object.keys(NUMBERS) as Matrix["kind"][];
 
 /** Whether a file holds packed weights. */
 export const isPacked = ({ metadata }: SafetensorsFile): boolean =>
@@ -111,7 +111,7 @@ export function serialize(
       tensors.push([name, value]);
       continue;
     }
-    value.assertLive(labelOf(name));
+    value.assertLive(label(name));
     for (const [array, tensor] of tensorsOf(value.matrix)) tensors.push([`${name}.${array}`, tensor]);
     texts.push([PREFIX + name, describe(value)]);
   }
@@ -120,9 +120,6 @@ export function serialize(
 
 const isWeight = (value: unknown): value is PackedWeight =>
   typeof value === "object" && value !== null && "matrix" in value && "assertLive" in value;
-
-/** A name as messages show it: a hostile one may be megabytes long. */
-const labelOf = (name: string): string => (name.length > 80 ? `${name.slice(0, 80)}…` : name);
 
 function describe({ matrix: m, shape, layout, auto }: PackedWeight): string {
   const { kind } = m;
@@ -191,7 +188,7 @@ const BARE_ROWS = 65536;
 
 /** Reads one weight, and takes its tensors out of the file's. */
 function readEntry(name: string, text: string, tensors: Map<string, SafetensorsEntry>): PackedEntry {
-  const where = labelOf(name);
+  const where = label(name);
   const head = parseText(`${PREFIX}${where}`, text);
   const { kind, shape, layout, auto } = head;
   const take: Take = (array, ...dtypes) => {
@@ -246,8 +243,8 @@ function readMatrix(kind: Matrix["kind"], rows: number, cols: number, head: Head
     return matrix;
   }
   const { rows: r = 1, cols: c = 1 } = head.numbers;
-  among("rows", r, BLOCK_ROWS);
-  among("cols", c, BLOCK_COLS);
+  claimedOneOf("rows", r, BLOCK_ROWS);
+  claimedOneOf("cols", c, BLOCK_COLS);
   const [indices, data] = [take("indices", "U16", "U32"), take("data", "F32")];
   if (indices.constructor !== indexArray(Math.ceil(cols / c), 0).constructor) {
     fail("ERR_FORMAT", "indices", `${cols / c > 65536 ? "U32" : "U16"} for ${cols} columns`, "the other");
@@ -256,10 +253,6 @@ function readMatrix(kind: Matrix["kind"], rows: number, cols: number, head: Head
   const matrix: { kind: "csr" | "block" } & BlockMatrix = { kind, rows, cols, r, c, indptr, indices, data };
   validateBlock(matrix, "ERR_FORMAT");
   return matrix;
-}
-
-function among(name: string, value: number, of: readonly number[]): void {
-  if (!of.includes(value)) fail("ERR_FORMAT", name, `one of ${of.join(", ")}`, value);
 }
 
 /** A weight's text, all of it checked but the numbers of its format. */
@@ -282,8 +275,7 @@ function parseText(where: string, text: string): Head {
   if (typeof json !== "object" || json === null || Array.isArray(json)) fail("ERR_FORMAT", where, "an object", json);
   const { version, kind, shape, layout, auto, ...numbers } = json as Record<string, unknown>;
   if (version !== VERSION) fail("ERR_FORMAT", `${where}.version`, `${VERSION}`, version);
-  const known = KINDS.find((k) => k === kind);
-  if (!known) fail("ERR_FORMAT", `${where}.kind`, `one of ${KINDS.join(", ")}`, kind);
+  const known = claimedOneOf(`${where}.kind`, kind, KINDS);
   if (!Array.isArray(shape) || (shape.length !== 2 && shape.length !== 4)) {
     fail("ERR_FORMAT", `${where}.shape`, "2 or 4 dimensions", shape);
   }
@@ -294,8 +286,7 @@ function parseText(where: string, text: string): Head {
   }
   if (most > MAX_ELEMENTS) fail("ERR_FORMAT", `${where}.shape`, `at most ${MAX_ELEMENTS} elements`, shape);
   const layouts: WeightLayout[] = shape.length === 2 ? ["oi", "io"] : ["oihw", "hwio"];
-  const order = layouts.find((l) => l === layout);
-  if (!order) fail("ERR_FORMAT", `${where}.layout`, `one of ${layouts.join(", ")}`, layout);
+  const order = claimedOneOf(`${where}.layout`, layout, layouts);
   if (typeof auto !== "boolean") fail("ERR_FORMAT", `${where}.auto`, "true or false", auto);
   for (const key of NUMBERS[known]) claimed(`${where}.${key}`, numbers[key], 0, MAX_ELEMENTS);
   for (const key of Object.keys(numbers)) {

@@ -8,7 +8,7 @@
 //
 // The header is read by its own small grammar. JSON.parse keeps the last of two equal names, rounds integers above
 // 2^53, and builds whatever a hostile header nests or repeats before anyone can look at it.
-import { fail, show, sizeOf } from "../assert.js";
+import { fail, label, show, sizeOf } from "../assert.js";
 
 /** The reference's limit: a longer header is an attack on the parser, not a model. */
 const MAX_HEADER_BYTES = 100_000_000;
@@ -188,11 +188,6 @@ function decode(header: Uint8Array): string {
   }
   if (text[0] !== "{") fail("ERR_FORMAT", "header", "JSON text that starts with {", text);
   return text;
-}
-
-/** A name as messages show it: a hostile one may be megabytes long. */
-function label(name: string): string {
-  return name.length > 80 ? `${name.slice(0, 80)}…` : name;
 }
 
 /** A cursor over the header's JSON; each method takes one thing and refuses what the format has no place for. */

@@ -1,4 +1,4 @@
-import { fail, options } from "../assert.js";
+import { fail, flag, options } from "../assert.js";
 import type { Engine } from "../engine.js";
 import type { Tensor } from "../tensor.js";
 import { checkOut, type Input, input, inputOrLists, place, placeBytes } from "./operands.js";
@@ -64,8 +64,7 @@ export function maxPool2d(engine: Engine, x: unknown, o: PoolOptions): Tensor {
 /** Mean of the pixels under each window. */
 export function avgPool2d(engine: Engine, x: unknown, o: AvgPoolOptions): Tensor {
   const checked = options("options", o, [...POOL, "countIncludePad"]);
-  const count: unknown = checked.countIncludePad;
-  if (count !== undefined && typeof count !== "boolean") fail("ERR_TYPE", "countIncludePad", "a boolean", count);
+  flag("countIncludePad", checked.countIncludePad);
   return pool2d(engine, "f32_avg_pool", input(engine, "x", x), checked);
 }
 

@@ -1,5 +1,5 @@
 // Sparse activations: k-winners, what is above a threshold, and lists that the user has.
-import { fail, floats, integer, oneOf, options, shapeOf } from "../assert.js";
+import { fail, finite, flag, floats, integer, oneOf, options, shapeOf, share } from "../assert.js";
 import type { Engine } from "../engine.js";
 import { listBytes, type listsAt, SparseTensor } from "../sparse-tensor.js";
 import type { Tensor } from "../tensor.js";
@@ -151,8 +151,7 @@ function contest(engine: Engine, xIn: unknown, o: EitherOptions): Contest {
   const of = rowsOf(x, layout);
   const scope = oneOf("scope", wide, ["global", "local"] as const, "global");
   if (scope === "local" && !of.layout) fail("ERR_VALUE", "scope", `"global" for a tensor that is no image`, scope);
-  if (relu !== undefined && typeof relu !== "boolean") fail("ERR_TYPE", "relu", "a boolean", relu);
-  if (breakTies !== undefined && typeof breakTies !== "boolean") fail("ERR_TYPE", "breakTies", "a boolean", breakTies);
+  const flags = (flag("relu", relu) ? RELU : 0) | (flag("breakTies", breakTies) ? EXACT : 0);
   const scopeRows = scope === "global" && of.samples ? of.rows / of.samples : 1;
   const candidates = scopeRows * of.cols;
   if ((count === undefined) === (fraction === undefined)) {
@@ -161,12 +160,10 @@ function contest(engine: Engine, xIn: unknown, o: EitherOptions): Contest {
   let k = 0;
   if (count !== undefined) k = integer("k", count, 0);
   else {
-    if (typeof fraction !== "number") fail("ERR_TYPE", "fraction", "a number in 0..1", fraction);
-    if (!(fraction >= 0 && fraction <= 1)) fail("ERR_VALUE", "fraction", "a number in 0..1", fraction);
-    k = Math.round(fraction * candidates);
+    k = Math.round(share("fraction", fraction) * candidates);
   }
   const factors = boost === undefined ? undefined : factorsOf(boost, of.cols, candidates ? k / candidates : 0);
-  return { x, of, scopeRows, k, factors, flags: (relu ? RELU : 0) | (breakTies ? EXACT : 0), out };
+  return { x, of, scopeRows, k, factors, flags, out };
 }
 
 /** Bytes of the kernel's keys and of those that a sample leaves. */
@@ -214,13 +211,11 @@ export function kWinnersDense(engine: Engine, xIn: unknown, o: EitherOptions): T
   });
 }
 
-function factorsOf(boost: Boost, features: number, share: number): Float32Array {
-  const { dutyCycle, target = share, strength } = options("boost", boost, ["dutyCycle", "target", "strength"]);
+function factorsOf(boost: Boost, features: number, defaultTarget: number): Float32Array {
+  const { dutyCycle, target = defaultTarget, strength } = options("boost", boost, ["dutyCycle", "target", "strength"]);
   floats("boost.dutyCycle", dutyCycle, features);
-  for (const [name, value] of [["target", target] as const, ["strength", strength] as const]) {
-    if (typeof value !== "number") fail("ERR_TYPE", `boost.${name}`, "a number", value);
-    if (!Number.isFinite(value)) fail("ERR_VALUE", `boost.${name}`, "a finite number", value);
-  }
+  finite("boost.target", target);
+  finite("boost.strength", strength);
   return dutyCycle.map((duty) => Math.exp((target - duty) * strength));
 }
 

@@ -1,4 +1,4 @@
-import { fail, floats, options } from "../assert.js";
+import { flag, floats, options } from "../assert.js";
 import { type Grid, gridOf, matrixOf, type PatternLike, parsePattern } from "./pattern.js";
 
 /** Options of {@link check}. */
@@ -61,8 +61,7 @@ export function check(
   const { rows, cols } = matrixOf(shape);
   floats("data", data, rows * cols);
   const grid = gridOf(rows, cols, parsePattern(pattern));
-  const { atMost = false } = options("options", choices, ["atMost"]);
-  if (typeof atMost !== "boolean") fail("ERR_TYPE", "atMost", "a boolean", atMost);
+  const atMost = flag("atMost", options("options", choices, ["atMost"]).atMost);
   const { gridRows, gridCols, tileRows, tileCols } = grid;
   if (gridRows * gridCols === 0) return { ok: true };
   const counts = new Uint32Array(tileRows * gridCols);

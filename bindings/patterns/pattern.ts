@@ -1,4 +1,4 @@
-import { fail, integer, options, sizeOf } from "../assert.js";
+import { fail, integer, options, share, sizeOf } from "../assert.js";
 
 /**
  * What pruning obeys. Rows are outputs, columns the flattened inputs. The matrix is cut into blocks, each all zero or
@@ -78,13 +78,6 @@ function size(name: string, value: unknown): [number, number] {
   if (!Array.isArray(value)) fail("ERR_TYPE", name, "[rows, columns]", value);
   if (value.length !== 2) fail("ERR_SHAPE", name, "[rows, columns]", value);
   return [integer(`${name}[0]`, value[0], 1), integer(`${name}[1]`, value[1], 1)];
-}
-
-/** A share of something: a number in 0..1. */
-export function share(name: string, value: unknown): number {
-  if (typeof value !== "number") fail("ERR_TYPE", name, "a number in 0..1", value);
-  if (!(value >= 0 && value <= 1)) fail("ERR_VALUE", name, "a number in 0..1", value);
-  return value;
 }
 
 /**

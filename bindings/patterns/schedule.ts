@@ -1,5 +1,4 @@
-import { fail, options } from "../assert.js";
-import { share } from "./pattern.js";
+import { fail, finite, options, share } from "../assert.js";
 
 /** When gradual magnitude pruning runs, and between which sparsities. */
 export interface GmpSchedule {
@@ -11,12 +10,6 @@ export interface GmpSchedule {
   initial?: number;
   /** Share of zeros to end with, 0..1. */
   final: number;
-}
-
-function finite(name: string, value: unknown): number {
-  if (typeof value !== "number") fail("ERR_TYPE", name, "a number", value);
-  if (!Number.isFinite(value)) fail("ERR_VALUE", name, "a finite number", value);
-  return value;
 }
 
 /**
