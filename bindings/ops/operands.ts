@@ -126,6 +126,9 @@ export function activationRange(value: unknown): { clamp: boolean; lo: number; h
   return { clamp: true, lo, hi };
 }
 
+export const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
+  a.length === b.length && a.every((d, i) => d === b[i]);
+
 /** Checks `out`: of this engine, alive, of the result's shape, and none of the tensors that are read while it is written. */
 export function checkOut(
   engine: Engine,
@@ -136,7 +139,7 @@ export function checkOut(
   if (out === undefined) return undefined;
   if (!(out instanceof Tensor)) fail("ERR_TYPE", "out", "a tensor", out);
   const ptr = (input(engine, "out", out).tensor as Tensor).ptr;
-  if (out.dims.length !== shape.length || out.dims.some((d, i) => d !== shape[i])) {
+  if (!sameShape(out.dims, shape)) {
     fail("ERR_SHAPE", "out", `the shape [${shape.join(", ")}]`, out.shape);
   }
   if (out.size && read.some((x) => x?.tensor?.ptr === ptr))
@@ -159,7 +162,7 @@ export function fused(engine: Engine, o: FusedOptions, shape: readonly number[],
   let residual: Input | undefined;
   if (start !== undefined) {
     residual = input(engine, "residual", start);
-    if (residual.shape.length !== shape.length || residual.shape.some((d, i) => d !== shape[i])) {
+    if (!sameShape(residual.shape, shape)) {
       fail("ERR_SHAPE", "residual", `the shape [${shape.join(", ")}]`, residual.shape);
     }
   }

@@ -3,7 +3,7 @@ import { fail, finite, flag, floats, integer, oneOf, options, shapeOf, share } f
 import type { Engine } from "../engine.js";
 import { listBytes, type listsAt, SparseTensor } from "../sparse-tensor.js";
 import type { Tensor } from "../tensor.js";
-import { checkOut, type Input, inputOrLists, own, place, placeBytes } from "./operands.js";
+import { checkOut, type Input, inputOrLists, own, place, placeBytes, sameShape } from "./operands.js";
 import { type ImageLayout, images } from "./window.js";
 
 /**
@@ -88,7 +88,7 @@ function checkSparseOut(engine: Engine, out: unknown, x: Input, { layout }: Rows
   if (!(out instanceof SparseTensor)) fail("ERR_TYPE", "out", "a sparse tensor", out);
   if (out.engine !== engine) fail("ERR_ENGINE", "out", "a tensor of this engine", "one of another engine");
   void out.lists;
-  if (out.layout !== layout || out.dims.length !== x.shape.length || out.dims.some((d, i) => d !== x.shape[i])) {
+  if (out.layout !== layout || !sameShape(out.dims, x.shape)) {
     fail("ERR_SHAPE", "out", `the shape [${x.shape.join(", ")}]${layout ? ` as ${layout}` : ""}`, out.shape);
   }
   return out;
