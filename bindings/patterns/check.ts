@@ -1,5 +1,6 @@
 import { flag, floats, options } from "../assert.js";
-import { type Grid, gridOf, matrixOf, type PatternLike, parsePattern } from "./pattern.js";
+import { bitsOf, countNonzeros } from "../formats/bits.js";
+import { eachRun, type Grid, gridOf, matrixOf, type PatternLike, parsePattern } from "./pattern.js";
 
 /** Options of {@link check}. */
 export interface CheckOptions {
@@ -64,10 +65,11 @@ export function check(
   const atMost = flag("atMost", options("options", choices, ["atMost"]).atMost);
   const { gridRows, gridCols, tileRows, tileCols } = grid;
   if (gridRows * gridCols === 0) return { ok: true };
+  const bits = bitsOf(data);
   const counts = new Uint32Array(tileRows * gridCols);
   for (let top = 0; top < gridRows; top += tileRows) {
     const height = Math.min(tileRows, gridRows - top);
-    count(data, grid, top, height, counts);
+    count(bits, grid, top, height, counts);
     for (let left = 0; left < gridCols; left += tileCols) {
       const width = Math.min(tileCols, gridCols - left);
       const violation = inTile(grid, counts, top, left, height, width, atMost);
@@ -78,19 +80,11 @@ export function check(
 }
 
 /** Nonzeros of each block in a band of tiles. */
-function count(data: Float32Array, grid: Grid, top: number, height: number, counts: Uint32Array): void {
-  const { rows, cols, blockRows, blockCols, gridCols } = grid;
+function count(bits: Int32Array, grid: Grid, top: number, height: number, counts: Uint32Array): void {
   counts.fill(0);
-  for (let g = 0; g < height; g++) {
-    const end = Math.min((top + g + 1) * blockRows, rows);
-    for (let r = (top + g) * blockRows; r < end; r++) {
-      for (let b = 0, c = 0; b < gridCols; b++) {
-        let n = 0;
-        for (const edge = Math.min(c + blockCols, cols); c < edge; c++) n += data[r * cols + c] === 0 ? 0 : 1;
-        counts[g * gridCols + b] += n;
-      }
-    }
-  }
+  eachRun(grid, top, height, (block, from, to) => {
+    counts[block] += countNonzeros(bits, from, to);
+  });
 }
 
 function inTile(
@@ -187,10 +181,10 @@ export interface Evenness {
 export function evenness(data: Float32Array, shape: readonly number[]): Evenness {
   const { rows, cols } = matrixOf(shape);
   floats("data", data, rows * cols);
+  const bits = bitsOf(data);
   let [min, max, total] = [cols, 0, 0];
   for (let r = 0; r < rows; r++) {
-    let n = 0;
-    for (let i = r * cols; i < (r + 1) * cols; i++) n += data[i] === 0 ? 0 : 1;
+    const n = countNonzeros(bits, r * cols, (r + 1) * cols);
     min = Math.min(min, n);
     max = Math.max(max, n);
     total += n;
