@@ -13,7 +13,7 @@ import { fail, label, MAX_ELEMENTS } from "../assert.js";
 import { type BlockMatrix, indexArray, validateBlock } from "../formats/block.js";
 import { claimed, claimedOneOf, given } from "../formats/claims.js";
 import { validateComplementary } from "../formats/complementary.js";
-import { BLOCK_COLS, BLOCK_ROWS, type Matrix } from "../formats/format.js";
+import { BLOCK_COLS, BLOCK_ROWS, formatOf, type Matrix } from "../formats/format.js";
 import { placesNm, validateNm } from "../formats/nm.js";
 import type { PackedWeight, WeightLayout } from "../weight.js";
 import {
@@ -121,14 +121,13 @@ export function serialize(
 const isWeight = (value: unknown): value is PackedWeight =>
   typeof value === "object" && value !== null && "matrix" in value && "assertLive" in value;
 
-function describe({ matrix: m, shape, layout, auto }: PackedWeight): string {
-  const { kind } = m;
-  const head = { version: VERSION, kind, shape, layout, auto };
-  if (kind === "block") return JSON.stringify({ ...head, rows: m.r, cols: m.c });
-  if (kind === "nm") return JSON.stringify({ ...head, n: m.n, m: m.m });
-  if (kind !== "complementary") return JSON.stringify(head);
-  const { overlay, blockRows, sets } = m;
-  return JSON.stringify({ ...head, overlay, blockRows, sets });
+function describe({ matrix, shape, layout, auto }: PackedWeight): string {
+  const { kind } = matrix;
+  const format = formatOf(matrix);
+  const numbers = typeof format === "string" ? {} : format;
+  // JSON leaves out what is undefined.
+  const sets = kind === "complementary" ? matrix.sets : undefined;
+  return JSON.stringify({ version: VERSION, kind, shape, layout, auto, ...numbers, sets });
 }
 
 /** Shapes are for other readers; ours looks at lengths. */
