@@ -192,91 +192,91 @@ function decode(header: Uint8Array): string {
 
 /** A cursor over the header's JSON; each method takes one thing and refuses what the format has no place for. */
 class HeaderText {
-  private readonly text: string;
-  private at = 0;
+  readonly #text: string;
+  #at = 0;
 
   constructor(text: string) {
-    this.text = text;
+    this.#text = text;
   }
 
   /** The keys of an object; the caller takes the value of each before it asks for the next. */
   *keys(where: string): Generator<string, void, undefined> {
     const seen = new Set<string>();
-    this.expect("{", where, "a JSON object");
-    if (this.skip("}")) return;
+    this.#expect("{", where, "a JSON object");
+    if (this.#skip("}")) return;
     do {
       const key = this.string(where, "a name");
       if (seen.has(key)) fail("ERR_FORMAT", where, "each name once", key, " again");
       if (seen.size === MAX_KEYS) fail("ERR_FORMAT", where, `at most ${MAX_KEYS} names`, "more");
       seen.add(key);
-      this.expect(":", where);
+      this.#expect(":", where);
       yield key;
-    } while (this.skip(","));
-    this.expect("}", where, '"," or "}"');
+    } while (this.#skip(","));
+    this.#expect("}", where, '"," or "}"');
   }
 
   string(where: string, expected = "a string"): string {
-    if (this.next() !== '"') this.refuse(where, expected);
-    let end = this.at + 1;
-    while (end < this.text.length && this.text[end] !== '"') end += this.text[end] === "\\" ? 2 : 1;
+    if (this.#next() !== '"') this.#refuse(where, expected);
+    let end = this.#at + 1;
+    while (end < this.#text.length && this.#text[end] !== '"') end += this.#text[end] === "\\" ? 2 : 1;
     let value: string | undefined;
     try {
-      value = JSON.parse(this.text.slice(this.at, end + 1));
+      value = JSON.parse(this.#text.slice(this.#at, end + 1));
     } catch {
       // an unknown escape, a control character, or the text ended
     }
     // Half of a surrogate pair is no Unicode text: the reference refuses it, and it could not be written again.
-    if (value === undefined || /\p{Surrogate}/u.test(value)) this.refuse(where, `${expected} in valid JSON`);
-    this.at = end + 1;
+    if (value === undefined || /\p{Surrogate}/u.test(value)) this.#refuse(where, `${expected} in valid JSON`);
+    this.#at = end + 1;
     return value;
   }
 
   integers(where: string, most: number): number[] {
     const values: number[] = [];
-    this.expect("[", where, "an array of integers");
-    if (this.skip("]")) return values;
+    this.#expect("[", where, "an array of integers");
+    if (this.#skip("]")) return values;
     do {
       if (values.length === most) fail("ERR_FORMAT", where, `at most ${most} integers`, "more");
-      values.push(this.integer(where));
-    } while (this.skip(","));
-    this.expect("]", where, '"," or "]"');
+      values.push(this.#integer(where));
+    } while (this.#skip(","));
+    this.#expect("]", where, '"," or "]"');
     return values;
   }
 
   end(): void {
-    if (this.next() !== "") this.refuse("header", "nothing but spaces after the JSON object");
+    if (this.#next() !== "") this.#refuse("header", "nothing but spaces after the JSON object");
   }
 
-  private integer(where: string): number {
-    this.next();
+  #integer(where: string): number {
+    this.#next();
     const digits = /(?:0|[1-9][0-9]{0,15})(?![0-9.eE])/y;
-    digits.lastIndex = this.at;
-    const value = Number(digits.exec(this.text)?.[0] ?? Number.NaN);
-    if (!Number.isSafeInteger(value)) this.refuse(where, `integers in 0..${Number.MAX_SAFE_INTEGER}`);
-    this.at = digits.lastIndex;
+    digits.lastIndex = this.#at;
+    const value = Number(digits.exec(this.#text)?.[0] ?? Number.NaN);
+    if (!Number.isSafeInteger(value)) this.#refuse(where, `integers in 0..${Number.MAX_SAFE_INTEGER}`);
+    this.#at = digits.lastIndex;
     return value;
   }
 
   /** The next character that is no white space, or "" at the end. */
-  private next(): string {
-    while (this.at < this.text.length && " \t\n\r".includes(this.text[this.at])) this.at++;
-    return this.text[this.at] ?? "";
+  #next(): string {
+    while (this.#at < this.#text.length && " \t\n\r".includes(this.#text[this.#at])) this.#at++;
+    return this.#text[this.#at] ?? "";
   }
 
-  private skip(character: string): boolean {
-    if (this.next() !== character) return false;
-    this.at++;
+  #skip(character: string): boolean {
+    if (this.#next() !== character) return false;
+    this.#at++;
     return true;
   }
 
-  private expect(character: string, where: string, expected = `"${character}"`): void {
-    if (!this.skip(character)) this.refuse(where, expected);
+  #expect(character: string, where: string, expected = `"${character}"`): void {
+    if (!this.#skip(character)) this.#refuse(where, expected);
   }
 
-  private refuse(where: string, expected: string): never {
-    const got = /^(?:"[^"]*"?|[^\s,:[\]{}"]+|.|$)/s.exec(this.text.slice(this.at, this.at + 64)) ?? [""];
+  #refuse(where: string, expected: string): never {
+    const got = /^(?:"[^"]*"?|[^\s,:[\]{}"]+|.|$)/s.exec(this.#text.slice(this.#at, this.#at + 64)) ?? [""];
     const value = got[0] === "" ? Number.NaN : Number(got[0]);
-    const place = ` at character ${this.at} of ${this.text.length}`;
+    const place = ` at character ${this.#at} of ${this.#text.length}`;
     fail("ERR_FORMAT", where, expected, Number.isNaN(value) ? got[0].replaceAll('"', "") : value, place);
   }
 }
