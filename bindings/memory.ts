@@ -21,7 +21,7 @@ const up = (n: number, to: number) => Math.ceil(n / to) * to;
 export class Memory {
   readonly wasm: WebAssembly.Memory;
   readonly #max: number;
-  /** Free blocks by address, in bytes. */
+  /** Free blocks by address, in bytes; the last reaches the end of memory and may be empty. */
   readonly #free: { ptr: number; size: number }[];
   readonly #live = new Map<number, number>();
   #scratch = { ptr: 0, size: 0 };
@@ -86,8 +86,8 @@ export class Memory {
    */
   alloc(bytes: number): number {
     // What operations worked in is not worth an error, nor growing for.
-    if (!this.#working && !this.#fits([bytes], false)) this.#dropScratch();
-    if (!this.#fits([bytes], true)) this.#refuse(bytes);
+    if (!this.#working && this.#missing([bytes]) > 0) this.#dropScratch();
+    if (this.#missing([bytes]) > this.#room) this.#refuse(bytes);
     const ptr = this.#take(bytes);
     this.#inUse += this.#live.get(ptr) as number;
     return ptr;
@@ -107,10 +107,10 @@ export class Memory {
     let total = 0;
     for (const size of sizes) total += up(size + TAIL, ALIGN);
     const blocks = result === undefined ? [] : [result];
-    if (total > this.#scratch.size || !this.#fits(blocks, false)) {
+    if (total > this.#scratch.size || this.#missing(blocks) > 0) {
       this.#dropScratch();
       blocks.push(total);
-      if (!this.#fits(blocks, true)) this.#refuse(total + (result ?? 0));
+      if (this.#missing(blocks) > this.#room) this.#refuse(total + (result ?? 0));
     }
     const ptr = result === undefined ? 0 : this.alloc(result);
     try {
@@ -139,28 +139,33 @@ export class Memory {
     this.#scratch = { ptr: 0, size: 0 };
   }
 
-  /** Whether blocks of these sizes would all find a place, by growing if that is allowed. */
-  #fits(blocks: readonly number[], growing: boolean): boolean {
-    if (blocks.length === 1) {
-      const size = up(blocks[0] + TAIL, ALIGN);
-      if (this.#free.some((block) => block.size >= size)) return true;
-      if (!growing) return false;
-    }
+  /** Bytes that memory must grow by until blocks of these sizes all find a place. */
+  #missing(blocks: readonly number[]): number {
+    // Most operations have one block at most, which is found without a copy.
+    if (blocks.length === 0 || (blocks.length === 1 && this.#find(up(blocks[0] + TAIL, ALIGN)) >= 0)) return 0;
     const left = this.#free.map(({ size }) => size);
-    const last = this.#free.at(-1);
-    const open = last !== undefined && last.ptr + last.size === this.reserved - GUARD;
-    let grow = 0;
+    const last = left.length - 1;
+    let missing = 0;
     for (const bytes of blocks) {
       const size = up(bytes + TAIL, ALIGN);
       const i = left.findIndex((free) => free >= size);
       if (i >= 0) left[i] -= size;
       else {
-        // Behind the last block, the free end of memory counts.
-        grow += size - (open ? left[left.length - 1] : 0);
-        if (open) left[left.length - 1] = 0;
+        missing += size - left[last];
+        left[last] = 0;
       }
     }
-    return grow === 0 || (growing && up(grow, PAGE) <= this.#max - this.reserved);
+    return up(missing, PAGE);
+  }
+
+  /** Bytes that memory may still grow by. */
+  get #room(): number {
+    return this.#max - this.reserved;
+  }
+
+  /** The first free block that is large enough, or −1. */
+  #find(size: number): number {
+    return this.#free.findIndex((block) => block.size >= size);
   }
 
   #refuse(bytes: number): never {
@@ -169,18 +174,17 @@ export class Memory {
 
   #take(bytes: number): number {
     const size = up(bytes + TAIL, ALIGN);
-    let i = this.#free.findIndex((block) => block.size >= size);
+    let i = this.#find(size);
+    const last = this.#free.length - 1;
     if (i < 0) {
       this.#grow(size);
-      i = this.#free.length - 1;
+      i = last;
     }
     const block = this.#free[i];
-    const ptr = block.ptr;
-    if (block.size === size) this.#free.splice(i, 1);
-    else {
-      block.ptr += size;
-      block.size -= size;
-    }
+    const { ptr } = block;
+    block.ptr += size;
+    block.size -= size;
+    if (block.size === 0 && i < last) this.#free.splice(i, 1);
     this.#live.set(ptr, size);
     // Up to three bytes of the tail fall in the last float's word when bytes is no multiple of 4.
     this.u32.fill(0, Math.ceil((ptr + bytes) / 4), (ptr + size) / 4);
@@ -191,14 +195,12 @@ export class Memory {
     const size = this.#live.get(ptr);
     if (size === undefined) return;
     this.#live.delete(ptr);
-    let i = this.#free.findIndex((block) => block.ptr > ptr);
-    if (i < 0) i = this.#free.length;
-    this.#free.splice(i, 0, { ptr, size });
-    const next = this.#free[i + 1];
-    if (next && ptr + size === next.ptr) {
-      this.#free[i].size += next.size;
-      this.#free.splice(i + 1, 1);
-    }
+    const i = this.#free.findIndex((block) => block.ptr > ptr);
+    const next = this.#free[i];
+    if (ptr + size === next.ptr) {
+      next.ptr = ptr;
+      next.size += size;
+    } else this.#free.splice(i, 0, { ptr, size });
     const before = this.#free[i - 1];
     if (before && before.ptr + before.size === ptr) {
       before.size += this.#free[i].size;
@@ -206,16 +208,13 @@ export class Memory {
     }
   }
 
-  /** Makes the last free block at least `size` long. */
+  /** Makes the last free block at least `size` long; the caller knows that there is room. */
   #grow(size: number): void {
-    const end = this.reserved - GUARD;
-    const last = this.#free.at(-1);
-    const open = last && last.ptr + last.size === end ? last : undefined;
-    const need = up(size - (open?.size ?? 0), PAGE);
+    const last = this.#free[this.#free.length - 1];
+    const need = up(size - last.size, PAGE);
     // A sixteenth more than there is, so that a growing model does not grow the memory tensor by tensor, nor reserves much in vain.
-    const room = this.#max - this.reserved;
-    const bytes = Math.min(Math.max(need, up(this.reserved / 16, PAGE)), room);
-    if (need > room) this.#refuse(size);
+    const { reserved } = this;
+    const bytes = Math.min(Math.max(need, up(reserved / 16, PAGE)), this.#room);
     if (!this.#tryGrow(bytes) && !this.#tryGrow(need)) {
       fail(
         "ERR_MEMORY",
@@ -225,9 +224,7 @@ export class Memory {
         ` with ${this.#inUse} in use`,
       );
     }
-    const grown = this.reserved - GUARD - end;
-    if (open) open.size += grown;
-    else this.#free.push({ ptr: end, size: grown });
+    last.size += this.reserved - reserved;
   }
 
   #tryGrow(bytes: number): boolean {
