@@ -22,14 +22,7 @@ import {
   maxPool2d,
   type PoolOptions,
 } from "./ops/pool.js";
-import {
-  conv2dSparse,
-  explainSparse,
-  linearSparse,
-  maxPoolSparse,
-  type SparseOutput,
-  wantsSparse,
-} from "./ops/sparse.js";
+import { explainSparse, maxPoolSparse, productSparse, type SparseOutput, wantsSparse } from "./ops/sparse.js";
 import type { ImageLayout } from "./ops/window.js";
 import {
   handOver,
@@ -301,7 +294,8 @@ export class Engine {
   linear(x: TensorLike | SparseTensor, w: PackedWeight, o: LinearOptions & { output: "sparse" }): SparseTensor;
   linear(x: TensorLike | SparseTensor, w: PackedWeight, o?: LinearOptions & { output?: "dense" }): Tensor;
   linear(x: TensorLike | SparseTensor, w: PackedWeight, o?: LinearOptions & SparseOutput): Tensor | SparseTensor {
-    if (!namesOutput(o)) return x instanceof SparseTensor ? linearSparse(this, x, w, o) : linear(this, x, w, o);
+    if (!namesOutput(o))
+      return x instanceof SparseTensor ? productSparse(this, "linear", x, w, o) : linear(this, x, w, o);
     const sparse = wantsSparse(o);
     const y = this.linear(x, w, withoutOutput(o));
     return sparse ? handOver(this, y) : y;
@@ -332,7 +326,8 @@ export class Engine {
   conv2d(x: TensorLike | SparseTensor, w: PackedWeight, o: Conv2dOptions & { output: "sparse" }): SparseTensor;
   conv2d(x: TensorLike | SparseTensor, w: PackedWeight, o?: Conv2dOptions & { output?: "dense" }): Tensor;
   conv2d(x: TensorLike | SparseTensor, w: PackedWeight, o?: Conv2dOptions & SparseOutput): Tensor | SparseTensor {
-    if (!namesOutput(o)) return x instanceof SparseTensor ? conv2dSparse(this, x, w, o) : conv2d(this, x, w, o);
+    if (!namesOutput(o))
+      return x instanceof SparseTensor ? productSparse(this, "conv2d", x, w, o) : conv2d(this, x, w, o);
     const sparse = wantsSparse(o);
     const y = this.conv2d(x, w, withoutOutput(o));
     return sparse ? handOver(this, y, o.layout ?? "nchw") : y;

@@ -9,7 +9,7 @@ import type { SparseTensor } from "../sparse-tensor.js";
 import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
 import { CONVOLUTION, type Conv2dOptions, checked, conv2d, planConv2d } from "./conv2d.js";
-import { type LinearOptions, linear, type ProductPlan, planLinear } from "./linear.js";
+import { type LinearOptions, linear, macsOf, type ProductPlan, planLinear } from "./linear.js";
 import { type Fused, fused, type Input, inputOrLists, PRODUCT, place, placeBytes, weight } from "./operands.js";
 import { maxPool2d, POOL, type PoolOptions } from "./pool.js";
 import { copyInto, flagsOf } from "./product.js";
@@ -39,7 +39,6 @@ interface Line {
 
 /** What does not change with the activations. */
 interface SparsePlan {
-  shape: number[];
   walk: Walk;
   lines: Line[];
   /** The way over dense activations, and what spreading them out adds to it. */
@@ -49,7 +48,6 @@ interface SparsePlan {
 function makePlan(
   engine: Engine,
   w: PackedWeight,
-  shape: number[],
   size: number,
   walk: Walk,
   force: string | undefined,
@@ -72,7 +70,7 @@ function makePlan(
       fixed: costs.call + samples * outputs * m * costs.copy,
       visit: costOf(kernel, work, costs),
     }));
-  return { shape, walk, lines, densely: samples * outputs * m ? densely : undefined };
+  return { walk, lines, densely: samples * outputs * m ? densely : undefined };
 }
 
 /** How often an active input meets a tap: each time, but for strides and edges. */
@@ -144,7 +142,20 @@ export function wantsSparse(o: SparseOutput & { out?: unknown }): boolean {
   return sparse;
 }
 
-function planLinearSparse(engine: Engine, x: SparseTensor, w: PackedWeight, force: string | undefined): SparsePlan {
+/** The plan, which calls of other shapes of x share, and what is this call's own. */
+interface Planned {
+  plan: SparsePlan;
+  shape: number[];
+  /** Whether results are planes of an image, not rows. */
+  planes: boolean;
+}
+
+function planLinearSparse(
+  engine: Engine,
+  x: SparseTensor,
+  w: PackedWeight,
+  { forceKernel: force }: LinearOptions,
+): Planned {
   if (w.dims.length !== 2) fail("ERR_SHAPE", "w", "a matrix of 2 dimensions", w.dims);
   const k = w.dims[1];
   if (x.layout !== undefined) fail("ERR_SHAPE", "x", "rows of features, not an image", x.shape);
@@ -155,26 +166,14 @@ function planLinearSparse(engine: Engine, x: SparseTensor, w: PackedWeight, forc
     const near = Uint32Array.from({ length: rows }, (_, r) => r);
     const walk: Walk = { outputs: rows, inputRows: rows, samples: 1, taps: 1, groups: 1, near };
     const dense = () => planLinear(engine, { shape: [rows, k], size: x.size }, w, force).ways[0];
-    return makePlan(engine, w, [rows, w.dims[0]], x.size, walk, force, dense);
+    return makePlan(engine, w, x.size, walk, force, dense);
   }) as SparsePlan;
   const shape = x.dims.slice();
   shape[shape.length - 1] = w.dims[0];
-  return { shape, walk: plan.walk, lines: plan.lines, densely: plan.densely };
+  return { plan, shape, planes: false };
 }
 
-/** `linear` for lists. */
-export function linearSparse(engine: Engine, x: SparseTensor, wIn: unknown, o: LinearOptions | undefined): Tensor {
-  const w = weight(engine, "w", wIn);
-  const lists = inputOrLists(engine, "x", x);
-  const opts = options("options", o, PRODUCT);
-  const plan = planLinearSparse(engine, x, w, opts.forceKernel);
-  const kernel = choose(plan, x);
-  if (!kernel) return linear(engine, x, w, opts);
-  const f = fused(engine, opts, plan.shape, w.dims[0], lists);
-  return run(engine, x, w, kernel, plan.walk, plan.shape, f, false);
-}
-
-function planConv2dSparse(engine: Engine, x: SparseTensor, w: PackedWeight, o: Conv2dOptions) {
+function planConv2dSparse(engine: Engine, x: SparseTensor, w: PackedWeight, o: Conv2dOptions): Planned {
   const input: Input = { shape: x.dims, size: x.size, lists: x };
   const { image, groups, win, shape } = checked(input, w, o);
   // The table of a huge padding is refused before it is made.
@@ -197,22 +196,32 @@ function planConv2dSparse(engine: Engine, x: SparseTensor, w: PackedWeight, o: C
     }
     const inputRows = image.h * image.w;
     const walk: Walk = { outputs: oh * ow, inputRows, samples: image.n, taps: kh * kw, groups, near };
-    return makePlan(engine, w, shape, x.size, walk, o.forceKernel, () => planConv2d(engine, input, w, o).ways[0]);
+    return makePlan(engine, w, x.size, walk, o.forceKernel, () => planConv2d(engine, input, w, o).ways[0]);
   }) as SparsePlan;
   // One plan for both layouts: only the order of the result's dimensions differs.
-  return { plan: { ...plan, shape }, planes: !image.nhwc };
+  return { plan, shape, planes: !image.nhwc };
 }
 
-/** `conv2d` for lists. */
-export function conv2dSparse(engine: Engine, x: SparseTensor, wIn: unknown, o: Conv2dOptions | undefined): Tensor {
+const OPS = {
+  linear: { keys: PRODUCT, plan: planLinearSparse, densely: linear },
+  conv2d: { keys: CONVOLUTION, plan: planConv2dSparse, densely: conv2d },
+};
+
+/** `linear` and `conv2d` for lists. */
+export function productSparse(
+  engine: Engine,
+  op: "linear" | "conv2d",
+  x: SparseTensor,
+  wIn: unknown,
+  o: Conv2dOptions | undefined,
+): Tensor {
   const w = weight(engine, "w", wIn);
   const lists = inputOrLists(engine, "x", x);
-  const opts = options("options", o, CONVOLUTION);
-  const { plan, planes } = planConv2dSparse(engine, x, w, opts);
+  const opts = options("options", o, OPS[op].keys);
+  const { plan, shape, planes } = OPS[op].plan(engine, x, w, opts);
   const kernel = choose(plan, x);
-  if (!kernel) return conv2d(engine, x, w, opts);
-  const f = fused(engine, opts, plan.shape, w.dims[0], lists);
-  return run(engine, x, w, kernel, plan.walk, plan.shape, f, planes);
+  if (!kernel) return OPS[op].densely(engine, x, w, opts);
+  return run(engine, x, w, kernel, plan.walk, shape, fused(engine, opts, shape, w.dims[0], lists), planes);
 }
 
 /** The largest under each window, dropped elements being 0; the result is at least as dense as what went in. */
@@ -231,14 +240,14 @@ export function explainSparse(
   o: Conv2dOptions,
 ): ProductPlan {
   inputOrLists(engine, "x", x);
-  const plan = op === "linear" ? planLinearSparse(engine, x, w, o.forceKernel) : planConv2dSparse(engine, x, w, o).plan;
+  const { plan } = OPS[op].plan(engine, x, w, o);
   const { walk, lines } = plan;
   const visits = visitsOf(x, walk);
   const ways = lines.map(({ kernel, fixed, visit }) => ({ cuts: [{ kernel, strips: 1 }], ns: fixed + visits * visit }));
   if (plan.densely) ways.push(plan.densely as (typeof ways)[number]);
   ways.sort((a, b) => a.ns - b.ns);
   const best = ways[0]?.cuts[0].kernel;
-  const stored = best?.format === "dense" ? w.dims[0] * w.matrix.cols : w.places;
+  const stored = macsOf(w, ways);
   const denseMacs = walk.samples * walk.outputs * w.dims[0] * w.matrix.cols;
   const macs =
     best?.op === "spmspv" ? (visits * stored) / Math.max(1, w.matrix.cols) : walk.samples * walk.outputs * stored;
