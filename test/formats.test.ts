@@ -5,7 +5,6 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { BlockMatrix } from "../bindings/formats/block.js";
 import {
-  bytesComplementary,
   type ComplementaryMatrix,
   checkComplementary,
   complementaryToBlocks,
@@ -15,9 +14,8 @@ import {
   unpackComplementary,
   validateComplementary,
 } from "../bindings/formats/complementary.js";
-import { type Format, packAs } from "../bindings/formats/format.js";
+import { bytesOf, type Format, packAs } from "../bindings/formats/format.js";
 import {
-  bytesNm,
   checkNm,
   gatherNm,
   type NmMatrix,
@@ -217,7 +215,7 @@ test("nm: what is packed comes back, lies where it should, and is valid", () => 
     for (let c = 0; c < cols; c += m) counted += Math.min(n, m, cols - c);
     assert.is(places, counted);
     assert.is(p.data.length, rows * places);
-    assert.is(bytesNm(p), p.indices.byteLength + 4 * rows * places);
+    assert.is(bytesOf({ kind: "nm", ...p }), p.indices.byteLength + 4 * rows * places);
     assert.is(p.indices.byteLength, rows * Math.ceil((places * bitsPerPosition(m)) / 8));
     assert.ok(nmIsLegal(p), `${label}: positions`);
     assert.equal([...readPositionsNm(p)], positionsByBits(p).flat());
@@ -623,7 +621,7 @@ test("complementary: what is packed comes back, in sets that are valid", () => {
     assert.is(m.blockRows, blockRows);
     assert.ok(m.overlay <= overlay, `${label}: overlay ${m.overlay}`);
     assert.is(m.ids instanceof Uint8Array, m.overlay <= 256);
-    assert.is(bytesComplementary(m), m.rowOf.byteLength + m.ids.byteLength + m.data.byteLength);
+    assert.is(bytesOf({ kind: "complementary", ...m }), m.rowOf.byteLength + m.ids.byteLength + m.data.byteLength);
     const nnz = dense.reduce((n, v) => n + (v === 0 ? 0 : 1), 0);
     assert.is(fillOf(m), m.data.length ? nnz / (cols * m.sets * blockRows) : 0);
 

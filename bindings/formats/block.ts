@@ -141,8 +141,6 @@ export function transposeBlock(m: BlockMatrix): BlockMatrix {
   return { rows: cols, cols: rows, r: c, c: r, indptr: at, indices: turned, data: values };
 }
 
-export const bytesBlock = (m: BlockMatrix): number => m.indptr.byteLength + m.indices.byteLength + m.data.byteLength;
-
 /**
  * Checks arrays that came from outside, so that nothing is read or written beside them later.
  *

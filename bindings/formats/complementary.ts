@@ -253,9 +253,6 @@ export function complementaryToBlocks(m: ComplementaryMatrix): BlockMatrix {
   return { rows, cols, r: blockRows, c: 1, indptr, indices, data };
 }
 
-export const bytesComplementary = (m: ComplementaryMatrix): number =>
-  m.rowOf.byteLength + m.ids.byteLength + m.data.byteLength;
-
 /**
  * Checks every field of a matrix from outside: after this, nothing that takes one leaves its arrays.
  * @throws RangeError `ERR_FORMAT` that names the field and the first wrong place

@@ -1,8 +1,7 @@
 // The formats by name, and what each can do: the one place that knows all of them.
 import { fail, oneOf, options } from "../assert.js";
-import { type BlockMatrix, bytesBlock, gatherBlock, packBlock, transposeBlock, unpackBlock } from "./block.js";
+import { type BlockMatrix, gatherBlock, packBlock, transposeBlock, unpackBlock } from "./block.js";
 import {
-  bytesComplementary,
   type ComplementaryMatrix,
   checkComplementary,
   complementaryToBlocks,
@@ -11,7 +10,7 @@ import {
   unpackComplementary,
 } from "./complementary.js";
 import type { DenseMatrix } from "./dense.js";
-import { bytesNm, checkNm, gatherNm, type NmMatrix, nmToCsr, packNm, unpackNm } from "./nm.js";
+import { checkNm, gatherNm, type NmMatrix, nmToCsr, packNm, unpackNm } from "./nm.js";
 import { type Source, toRowMajor } from "./source.js";
 
 /** How the survivors of pruning are stored. */
@@ -100,11 +99,8 @@ export function gather(m: Matrix, source: Source): Float32Array {
 }
 
 /** Bytes of values, indices and pointers. */
-export function bytesOf(m: Matrix): number {
-  if (m.kind === "dense") return m.data.byteLength;
-  if (m.kind === "nm") return bytesNm(m);
-  return m.kind === "complementary" ? bytesComplementary(m) : bytesBlock(m);
-}
+export const bytesOf = (m: Matrix): number =>
+  Object.values(m).reduce((bytes, field) => bytes + (ArrayBuffer.isView(field) ? field.byteLength : 0), 0);
 
 /** The blocks that kernels for dense activations multiply. */
 export function toBlocks(m: Exclude<Matrix, { kind: "dense" }>): BlockMatrix {

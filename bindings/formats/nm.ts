@@ -158,8 +158,6 @@ export function nmToCsr(matrix: NmMatrix): BlockMatrix {
   return { rows, cols, r: 1, c: 1, indptr, indices, data };
 }
 
-export const bytesNm = (matrix: NmMatrix): number => matrix.indices.byteLength + matrix.data.byteLength;
-
 /**
  * Checks every field of a matrix from outside: after this, nothing that takes one leaves its arrays.
  * @throws RangeError `ERR_FORMAT` that names the field, and the row and columns of the first wrong group
