@@ -150,10 +150,9 @@ export function validateBlock(m: BlockMatrix, code: "ERR_VALUE" | "ERR_FORMAT"):
   const { rows, cols, r, c, indptr, indices, data } = m;
   const blockRows = Math.ceil(rows / r);
   const blockCols = Math.ceil(cols / c);
-  const wrongLength = code === "ERR_FORMAT" ? code : "ERR_LENGTH";
-  if (indptr.length !== blockRows + 1) fail(wrongLength, "indptr", `${blockRows + 1} elements`, indptr.length);
+  if (indptr.length !== blockRows + 1) fail(code, "indptr", `${blockRows + 1} elements`, indptr.length);
   if (data.length !== indices.length * r * c) {
-    fail(wrongLength, "data", `${indices.length * r * c} elements, ${r} × ${c} for each index`, data.length);
+    fail(code, "data", `${indices.length * r * c} elements, ${r} × ${c} for each index`, data.length);
   }
   if (indptr[0] !== 0) fail(code, "indptr", "0 first", indptr[0]);
   for (let b = 0; b < blockRows; b++) {
