@@ -17,31 +17,36 @@ const MAX_HEADER_BYTES = 100_000_000;
 const MAX_KEYS = 1_000_000;
 const MAX_RANK = 64;
 
-/** Bits of an element and the array that holds it, in the reference's order: a file is sorted by it, backwards. */
+/** The array that holds a tensor's elements, in the reference's order: a file is sorted by it, backwards. */
 const DTYPES = {
-  BOOL: { bits: 8, array: Uint8Array },
-  F4: { bits: 4, array: Uint8Array },
-  F6_E2M3: { bits: 6, array: Uint8Array },
-  F6_E3M2: { bits: 6, array: Uint8Array },
-  U8: { bits: 8, array: Uint8Array },
-  I8: { bits: 8, array: Int8Array },
-  F8_E5M2: { bits: 8, array: Uint8Array },
-  F8_E4M3: { bits: 8, array: Uint8Array },
-  F8_E8M0: { bits: 8, array: Uint8Array },
-  F8_E4M3FNUZ: { bits: 8, array: Uint8Array },
-  F8_E5M2FNUZ: { bits: 8, array: Uint8Array },
-  I16: { bits: 16, array: Int16Array },
-  U16: { bits: 16, array: Uint16Array },
-  F16: { bits: 16, array: Uint16Array },
-  BF16: { bits: 16, array: Uint16Array },
-  I32: { bits: 32, array: Int32Array },
-  U32: { bits: 32, array: Uint32Array },
-  F32: { bits: 32, array: Float32Array },
-  C64: { bits: 64, array: Uint8Array },
-  F64: { bits: 64, array: Float64Array },
-  I64: { bits: 64, array: BigInt64Array },
-  U64: { bits: 64, array: BigUint64Array },
+  BOOL: Uint8Array,
+  F4: Uint8Array,
+  F6_E2M3: Uint8Array,
+  F6_E3M2: Uint8Array,
+  U8: Uint8Array,
+  I8: Int8Array,
+  F8_E5M2: Uint8Array,
+  F8_E4M3: Uint8Array,
+  F8_E8M0: Uint8Array,
+  F8_E4M3FNUZ: Uint8Array,
+  F8_E5M2FNUZ: Uint8Array,
+  I16: Int16Array,
+  U16: Uint16Array,
+  F16: Uint16Array,
+  BF16: Uint16Array,
+  I32: Int32Array,
+  U32: Uint32Array,
+  F32: Float32Array,
+  C64: Uint8Array,
+  F64: Float64Array,
+  I64: BigInt64Array,
+  U64: BigUint64Array,
 } as const;
+
+/** Bits of the elements that are not one each in their array. */
+const BITS: Partial<Record<Dtype, number>> = { F4: 4, F6_E2M3: 6, F6_E3M2: 6, C64: 64 };
+
+const bitsOf = (dtype: Dtype): number => BITS[dtype] ?? DTYPES[dtype].BYTES_PER_ELEMENT * 8;
 
 const DTYPE_ORDER = Object.keys(DTYPES) as Dtype[];
 
@@ -306,7 +311,7 @@ function readInfo(header: HeaderText, name: string, available: number): TensorIn
   if (offsets.length !== 2 || begin > end || end > available) {
     fail("ERR_FORMAT", `${name}.data_offsets`, `[begin, end] with begin <= end <= ${available}`, offsets);
   }
-  const byteLength = (elements * DTYPES[dtype].bits) / 8;
+  const byteLength = (elements * bitsOf(dtype)) / 8;
   if (end - begin !== byteLength) {
     const what = `${byteLength} bytes for ${dtype} of shape ${show(shape)}`;
     fail("ERR_FORMAT", `${name}.data_offsets`, what, end - begin, `: ${show(offsets)}`);
@@ -336,7 +341,7 @@ function checkCoverage(infos: Map<string, TensorInfo>, available: number): void 
 }
 
 function viewOf(dtype: Dtype, file: Uint8Array, start: number, byteLength: number): SafetensorsData {
-  const array: DataConstructor = DTYPES[dtype].array;
+  const array: DataConstructor = DTYPES[dtype];
   const at = file.byteOffset + start;
   if (at % array.BYTES_PER_ELEMENT !== 0) return new array(file.slice(start, start + byteLength).buffer);
   return new array(file.buffer, at, byteLength / array.BYTES_PER_ELEMENT);
@@ -413,7 +418,7 @@ function fromFloat16(halves: Uint16Array): Float32Array {
 /** Refuses an unknown dtype, and data in another array than the dtype's. */
 function checkArray(name: string, dtype: unknown, data: unknown): asserts dtype is Dtype {
   if (!isDtype(dtype)) fail("ERR_VALUE", `${name}.dtype`, `one of ${DTYPE_ORDER.join(", ")}`, dtype);
-  const { array } = DTYPES[dtype];
+  const array = DTYPES[dtype];
   if (!(data instanceof array)) fail("ERR_TYPE", `${name}.data`, `a ${array.name} for ${dtype}`, data);
 }
 
@@ -504,9 +509,9 @@ function checkInput(name: string, input: SafetensorsInput): CheckedInput {
   const dtype: unknown = input.dtype ?? DTYPE_OF_ARRAY[input.data?.[Symbol.toStringTag]];
   if (dtype === undefined) fail("ERR_TYPE", `${where}.data`, "a typed array of numbers", input.data);
   checkArray(where, dtype, input.data);
-  const bits = sizeOf(`${where}.shape`, input.shape) * DTYPES[dtype].bits;
+  const bits = sizeOf(`${where}.shape`, input.shape) * bitsOf(dtype);
   if (input.data.byteLength * 8 !== bits) {
-    const expected = `${bits / 8 / DTYPES[dtype].array.BYTES_PER_ELEMENT} elements`;
+    const expected = `${bits / 8 / DTYPES[dtype].BYTES_PER_ELEMENT} elements`;
     fail("ERR_LENGTH", `${where}.data`, expected, input.data.length);
   }
   return { name, utf8: encode(name), dtype, shape: Array.from(input.shape), data: input.data };
