@@ -190,10 +190,12 @@ export function lowerSlices(memory: Memory, m: BlockMatrix): Lowered {
       const values = offsets + align16(steps[b] * units * 2);
       u32.set([slices, records, offsets, values, m.rows, bounds[b + 1] - bounds[b]], at / 4);
       passes.push({ plan: at, x: bounds[b] * 4, row: 0, first: b === 0, last: b === blocks - 1 });
-      const padding = (bounds[b + 1] - bounds[b]) * 4;
       let w = records / 4;
       let o = offsets / 2;
       let v = values / 4;
+      // Where a lane has fewer entries than its slice: zeros, times what lies behind x.
+      u16.fill((bounds[b + 1] - bounds[b]) * 4, o, o + steps[b] * units);
+      f32.fill(0, v, v + steps[b] * units * size);
       for (let s = 0; s < slices; s++) {
         const lanes = Math.min(units, rows - s * units);
         const n = to[order[s * units]] - from[order[s * units]];
@@ -201,19 +203,12 @@ export function lowerSlices(memory: Memory, m: BlockMatrix): Lowered {
         u32[w++] = lanes;
         // A lane without a row repeats the first one's number, so that what is gathered for it exists.
         for (let l = 0; l < units; l++) u32[w++] = order[s * units + (l < lanes ? l : 0)];
-        for (let l = 0; l < units; l++) {
+        for (let l = 0; l < lanes; l++) {
           const i = order[s * units + l];
-          const own = l < lanes ? to[i] - from[i] : 0;
-          let j = l < lanes ? from[i] : 0;
-          for (let step = 0; step < own; step++, j++) {
-            u16[o + step * units + l] = (m.indices[j] * c - bounds[b]) * 4;
-            const place = v + (step * units + l) * size;
+          for (let j = from[i], step = l; j < to[i]; j++, step += units) {
+            u16[o + step] = (m.indices[j] * c - bounds[b]) * 4;
+            const place = v + step * size;
             for (let k = 0; k < size; k++) f32[place + k] = m.data[j * size + k];
-          }
-          for (let step = own; step < n; step++) {
-            u16[o + step * units + l] = padding;
-            const place = v + (step * units + l) * size;
-            for (let k = 0; k < size; k++) f32[place + k] = 0;
           }
         }
         o += n * units;
