@@ -15,27 +15,36 @@ export interface BinaryOptions extends ElementwiseOptions {
   activation?: Activation;
 }
 
-/** Two shapes stretched to each other as NumPy does: dimensions match from the right, or one of them is 1. */
-function broadcast(a: Input, b: Input): number[] {
-  const rank = Math.max(a.shape.length, b.shape.length);
-  return Array.from({ length: rank }, (_, i) => {
-    const p = a.shape[i - rank + a.shape.length] ?? 1;
-    const q = b.shape[i - rank + b.shape.length] ?? 1;
-    if (p !== q && p !== 1 && q !== 1)
-      fail("ERR_SHAPE", "b", `a shape that stretches to [${a.shape.join(", ")}]`, b.shape);
-    return p === 1 ? q : p;
-  });
+/** A loop over both operands: how often, and how many elements apart; 0 where an operand is stretched. */
+interface Loop {
+  n: number;
+  a: number;
+  b: number;
 }
 
-/** Elements from one index to the next along each dimension of `shape`; 0 where x is stretched. */
-function steps(x: Input, shape: number[]): number[] {
-  const result: number[] = new Array(shape.length).fill(0);
-  let step = 1;
-  for (let i = x.shape.length - 1; i >= 0; i--) {
-    if (x.shape[i] !== 1) result[i + shape.length - x.shape.length] = step;
-    step *= x.shape[i];
+/**
+ * Two shapes stretched to each other as NumPy does: dimensions match from the right, or one of them is 1. Neighbouring dimensions
+ * along which both operands walk alike are one loop.
+ */
+function broadcast(a: Input, b: Input): { shape: number[]; loops: Loop[] } {
+  const shape: number[] = new Array(Math.max(a.shape.length, b.shape.length));
+  const loops: Loop[] = [];
+  let [stepA, stepB] = [1, 1];
+  for (let i = 1; i <= shape.length; i++) {
+    const p = a.shape[a.shape.length - i] ?? 1;
+    const q = b.shape[b.shape.length - i] ?? 1;
+    if (p !== q && p !== 1 && q !== 1)
+      fail("ERR_SHAPE", "b", `a shape that stretches to [${a.shape.join(", ")}]`, b.shape);
+    const outer = { n: p === 1 ? q : p, a: p === 1 ? 0 : stepA, b: q === 1 ? 0 : stepB };
+    shape[shape.length - i] = outer.n;
+    stepA *= p;
+    stepB *= q;
+    if (outer.n === 1) continue;
+    const [inner] = loops;
+    if (inner && outer.a === inner.a * inner.n && outer.b === inner.b * inner.n) inner.n *= outer.n;
+    else loops.unshift(outer);
   }
-  return result;
+  return { shape, loops };
 }
 
 function binary(engine: Engine, op: 0 | 1, aIn: unknown, bIn: unknown, o: BinaryOptions | undefined): Tensor {
@@ -43,7 +52,7 @@ function binary(engine: Engine, op: 0 | 1, aIn: unknown, bIn: unknown, o: Binary
   const b = input(engine, "b", bIn);
   const opts = options("options", o, ["activation", "out"]);
   const { lo, hi } = activationRange(opts.activation);
-  const shape = broadcast(a, b);
+  const { shape, loops } = broadcast(a, b);
   const size = sizeOf("result", shape);
   // Element by element a result may replace an operand, unless that one is stretched over many results.
   const out = checkOut(
@@ -52,28 +61,18 @@ function binary(engine: Engine, op: 0 | 1, aIn: unknown, bIn: unknown, o: Binary
     shape,
     [a, b].filter((x) => x.size !== size),
   );
-  // Neighbouring dimensions along which both operands walk alike are one.
-  const dims: { n: number; a: number; b: number }[] = [];
-  const [as, bs] = [steps(a, shape), steps(b, shape)];
-  shape.forEach((n, i) => {
-    const before = dims[dims.length - 1];
-    if (n === 1) return;
-    if (before && before.a === as[i] * n && before.b === bs[i] * n)
-      dims[dims.length - 1] = { n: before.n * n, a: as[i], b: bs[i] };
-    else dims.push({ n, a: as[i], b: bs[i] });
-  });
-  const inner = dims.pop() ?? { n: 1, a: 0, b: 0 };
+  const inner = loops.pop() ?? { n: 1, a: 0, b: 0 };
   return engine.produce(shape, out, [placeBytes(a), placeBytes(b)], (y, [sa, sb]) => {
     if (!size) return;
     const run = engine.kernels.f32_binary;
     let to = y.ptr;
     const walk = (d: number, p: number, q: number): void => {
-      if (d === dims.length) {
+      if (d === loops.length) {
         run(op, inner.n, p, inner.a, q, inner.b, to, lo, hi);
         to += inner.n * 4;
         return;
       }
-      const { n, a: pa, b: qb } = dims[d];
+      const { n, a: pa, b: qb } = loops[d];
       for (let i = 0; i < n; i++) walk(d + 1, p + i * pa * 4, q + i * qb * 4);
     };
     walk(0, place(engine, a, sa), place(engine, b, sb));
