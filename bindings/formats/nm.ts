@@ -83,7 +83,7 @@ export function packNm(source: Source, n: number, m: number): NmMatrix {
 
 /**
  * Packs positions that ascend in each group, and their values, both [rows][placesNm(cols, n, m)]. The values become the matrix's own
- * array.
+ * array, and so do positions of 16 bits.
  */
 export function fromPositionsNm(
   rows: number,
@@ -93,32 +93,31 @@ export function fromPositionsNm(
   positions: Uint16Array,
   data: Float32Array,
 ): NmMatrix {
+  if (m > 256) return { rows, cols, n, m, indices: positions, data };
   const places = placesNm(cols, n, m);
-  const units = rows * unitsPerRow(places, m);
-  const indices = m > 256 ? new Uint16Array(units) : new Uint8Array(units);
+  const indices = new Uint8Array(rows * unitsPerRow(places, m));
   const width = widthOf(m);
-  const unit = indices.BYTES_PER_ELEMENT * 8;
   for (let r = 0, i = 0, at = 0; r < rows; r++) {
     for (const end = i + places; i < end; at++) {
       let bits = 0;
-      for (let shift = 0; shift < unit && i < end; shift += width) bits |= positions[i++] << shift;
+      for (let shift = 0; shift < 8 && i < end; shift += width) bits |= positions[i++] << shift;
       indices[at] = bits;
     }
   }
   return { rows, cols, n, m, indices, data };
 }
 
-/** The inverse of {@link fromPositionsNm}: for each value its position in its group. */
+/** The inverse of {@link fromPositionsNm}: for each value its position in its group, to be read only. */
 export function readPositionsNm({ rows, cols, n, m, indices }: NmMatrix): Uint16Array {
+  if (indices instanceof Uint16Array) return indices;
   const places = placesNm(cols, n, m);
   const positions = new Uint16Array(rows * places);
   const width = widthOf(m);
   const mask = (1 << width) - 1;
-  const unit = indices.BYTES_PER_ELEMENT * 8;
   for (let r = 0, i = 0, at = 0; r < rows; r++) {
     for (const end = i + places; i < end; at++) {
       const bits = indices[at];
-      for (let shift = 0; shift < unit && i < end; shift += width) positions[i++] = (bits >> shift) & mask;
+      for (let shift = 0; shift < 8 && i < end; shift += width) positions[i++] = (bits >> shift) & mask;
     }
   }
   return positions;
