@@ -49,7 +49,10 @@ export interface EngineOptions {
    * MIME type.
    */
   wasm?: WasmSource | Promise<WasmSource>;
-  /** Most bytes of WebAssembly memory the engine may reserve, at least 65536; rounded down to whole pages of 64 KiB. */
+  /**
+   * Most bytes of WebAssembly memory the engine may reserve, at least 65536; rounded down to whole pages of 64 KiB. Before an operation
+   * is refused, the forms of weights that kernels read are given up, which then take time to be made again.
+   */
   maxMemory?: number;
   /** Another machine's constants for the choice of kernels: what `npm run calibrate` writes in a clone of the repository. */
   costs?: Costs;
@@ -549,20 +552,23 @@ export class Engine {
     scratch: number[],
     write: (y: Tensor, scratch: number[], lowered: Lowered) => void,
   ): Tensor {
-    const before = this.memory.inUse;
+    const { memory } = this;
     const lowered = streams();
-    const made = this.memory.inUse !== before;
+    memory.reading = lowered.ptr;
     try {
       return this.produce(shape, out, scratch, (y, ptrs) => write(y, ptrs, lowered));
     } catch (error) {
-      if (made) w.undoStreams();
+      w.undoStreams();
       throw error;
+    } finally {
+      memory.reading = 0;
     }
   }
 
   /** @internal Counts an owner and frees what it owns when it is forgotten. */
   adopt(owner: object, resource: Resource, kind: "tensors" | "weights"): void {
     this.#counts[kind]++;
+    if (resource instanceof Map) this.memory.streams.add(resource);
     forgotten.register(owner, { engine: this, resource, kind }, owner);
   }
 
@@ -576,8 +582,10 @@ export class Engine {
   drop(resource: Resource, kind: "tensors" | "weights"): void {
     if (!this.#memory) return;
     this.#counts[kind]--;
-    if (resource instanceof Map) for (const { ptr } of resource.values()) this.#memory.free(ptr);
-    else if (--resource.owners === 0) this.#memory.free(resource.ptr);
+    if (resource instanceof Map) {
+      for (const { ptr } of resource.values()) this.#memory.free(ptr);
+      this.#memory.streams.delete(resource);
+    } else if (--resource.owners === 0) this.#memory.free(resource.ptr);
   }
 
   #gone(): never {

@@ -24,6 +24,10 @@ export class Memory {
   /** Free blocks by address, in bytes; the last reaches the end of memory and may be empty. */
   readonly #free: { ptr: number; size: number }[];
   readonly #live = new Map<number, number>();
+  /** Streams of living weights by their keys, least recently used first. They are made again when they are wanted. */
+  readonly streams = new Set<Map<unknown, { ptr: number }>>();
+  /** Those that the operation at work reads, or 0. */
+  reading = 0;
   #scratch = { ptr: 0, size: 0 };
   #inUse = 0;
   /** Whether an operation holds the scratch. */
@@ -87,7 +91,7 @@ export class Memory {
   alloc(bytes: number): number {
     // What operations worked in is not worth an error, nor growing for.
     if (!this.#working && this.#missing([bytes]) > 0) this.#dropScratch();
-    if (this.#missing([bytes]) > this.#room) this.#refuse(bytes);
+    if (!this.#makeRoom([bytes])) this.#refuse(bytes);
     const ptr = this.#take(bytes);
     this.#inUse += this.#live.get(ptr) as number;
     return ptr;
@@ -110,7 +114,7 @@ export class Memory {
     if (total > this.#scratch.size || this.#missing(blocks) > 0) {
       this.#dropScratch();
       blocks.push(total);
-      if (this.#missing(blocks) > this.#room) this.#refuse(total + (result ?? 0));
+      if (!this.#makeRoom(blocks)) this.#refuse(total + (result ?? 0));
     }
     const ptr = result === undefined ? 0 : this.alloc(result);
     try {
@@ -137,6 +141,33 @@ export class Memory {
   #dropScratch(): void {
     if (this.#scratch.size) this.#give(this.#scratch.ptr);
     this.#scratch = { ptr: 0, size: 0 };
+  }
+
+  /**
+   * Whether blocks of these sizes may be taken, by growing or, where that is not enough, by freeing streams: first those that weights
+   * keep for other shapes than their last, then all. If they would not do either, nothing has changed.
+   */
+  #makeRoom(blocks: readonly number[]): boolean {
+    if (this.#missing(blocks) <= this.#room) return true;
+    const free = this.#free.map((block) => ({ ...block }));
+    for (const kept of [1, 0]) {
+      const spare = [...this.streams].flatMap((streams) =>
+        [...streams].slice(0, streams.size - kept).flatMap(([key, { ptr }]) => {
+          return ptr === this.reading ? [] : { streams, key, ptr, size: this.#live.get(ptr) as number };
+        }),
+      );
+      for (const { ptr } of spare) this.#give(ptr);
+      if (this.#missing(blocks) <= this.#room) {
+        for (const { streams, key, size } of spare) {
+          streams.delete(key);
+          this.#inUse -= size;
+        }
+        return true;
+      }
+      for (const { ptr, size } of spare) this.#live.set(ptr, size);
+      this.#free.splice(0, this.#free.length, ...free.map((block) => ({ ...block })));
+    }
+    return false;
   }
 
   /** Bytes that memory must grow by until blocks of these sizes all find a place. */

@@ -5,6 +5,8 @@ export class Recent<K, V> {
   readonly #most: number;
   readonly #drop: (value: V) => void;
   #last: K | undefined;
+  /** Whether the last get made what it gave. */
+  #made = false;
 
   /** @param most entries kept; `drop` is told of each one that leaves */
   constructor(most: number, drop: (value: V) => void = () => {}) {
@@ -14,6 +16,7 @@ export class Recent<K, V> {
 
   get(key: K, make: () => V): V {
     const known = this.entries.get(key);
+    this.#made = known === undefined;
     if (known !== undefined) {
       if (key !== this.#last) {
         this.entries.delete(key);
@@ -33,10 +36,10 @@ export class Recent<K, V> {
     return made;
   }
 
-  /** Takes the newest back. */
+  /** Takes back what the last get made, if it made anything. */
   undo(): void {
     const made = this.entries.get(this.#last as K);
-    if (made === undefined) return;
+    if (!this.#made || made === undefined) return;
     this.entries.delete(this.#last as K);
     this.#drop(made);
   }

@@ -505,6 +505,83 @@ test("maxMemory: what does not fit does not make memory grow either", () =>
     return now === bytesReserved ? undefined : `reserved ${bytesReserved} bytes before, ${now} after`;
   }));
 
+test("maxMemory: what kernels read of other weights and shapes makes room before anything is refused", () =>
+  onEachBuild(async ({ simd }) => {
+    const engine = await createEngine({ simd, maxMemory: LIMIT });
+    const rnd = random();
+    const n = 380;
+    const weights = [1, 2, 3].map(() => values(n * n, 0, rnd));
+    const packed = weights.map((w) => engine.pack(w, [n, n], { format: "csr" }));
+    const x = values(4 * n, 0, rnd);
+    for (let round = 0; round < 2; round++) {
+      for (const [i, w] of packed.entries()) {
+        const y = engine.linear({ data: x, shape: [4, n] }, w);
+        close(y.data, linearOracle(x, weights[i], 4, n, n), `weight ${i} in round ${round}`);
+        y.dispose();
+        const row = engine.linear({ data: x.subarray(0, n), shape: [1, n] }, w);
+        close(row.data, linearOracle(x.subarray(0, n), weights[i], 1, n, n), `one row, weight ${i} in round ${round}`);
+        row.dispose();
+      }
+    }
+    // All of them at once would not fit, so some have gone.
+    assert.ok(engine.stats().bytesInUse < 2 * n * n * 8, `${engine.stats().bytesInUse} bytes in use`);
+    assert.ok(engine.stats().bytesReserved <= LIMIT);
+
+    // Too much for memory without any of them: they stay.
+    const before = engine.stats();
+    assert.is(
+      codeOf(() => engine.tensor(zeros(LIMIT / 4), [LIMIT / 4])),
+      "ERR_MEMORY",
+    );
+    assert.equal(engine.stats(), before);
+    const y = engine.linear({ data: x.subarray(0, n), shape: [1, n] }, packed[2]);
+    assert.equal(engine.stats(), { ...before, tensors: 1, bytesInUse: engine.stats().bytesInUse });
+    y.dispose();
+    assert.is(engine.stats().bytesInUse, before.bytesInUse, "made again though they were there");
+
+    // A tensor that fits without them takes their place, and they are made again when it is gone.
+    const large = engine.tensor(zeros(LIMIT / 4 - 10000), [LIMIT / 4 - 10000]);
+    assert.is(engine.stats().bytesInUse, Math.ceil((LIMIT - 40000 + 16) / 64) * 64);
+    large.dispose();
+    const again = engine.linear({ data: x, shape: [4, n] }, packed[0]);
+    close(again.data, linearOracle(x, weights[0], 4, n, n), "made again");
+    for (const owner of [again, ...packed]) owner.dispose();
+    assert.equal(held(engine), NOTHING);
+    engine.dispose();
+  }));
+
+test("maxMemory: of a weight, what it keeps for other shapes goes first", async () => {
+  const engine = await createEngine({ maxMemory: LIMIT });
+  const rnd = random();
+  const [data, other] = [values(96 * 96 * 9, 0, rnd), values(64, 0, rnd)];
+  const w = engine.pack(data, [96, 96, 3, 3], { format: "csr" });
+  const small = engine.pack(other, [8, 8], { format: "csr" });
+  engine.linear({ data: zeros(8), shape: [1, 8] }, small).dispose();
+  const { bytesInUse } = engine.stats();
+  for (let size = 3; size < 12; size++) {
+    const x = values(96 * size * size, 0, rnd);
+    const y = engine.conv2d({ data: x, shape: [1, 96, size, size] }, w);
+    const spec: ConvSizes = {
+      n: 1,
+      c: 96,
+      h: size,
+      w: size,
+      m: 96,
+      kh: 3,
+      kw: 3,
+      groups: 1,
+      stride: [1, 1],
+      dilation: [1, 1],
+      padding: [0, 0, 0, 0],
+    };
+    close(y.data, convOracle(x, data, spec), `an image of ${size} × ${size}`);
+    y.dispose();
+  }
+  w.dispose();
+  assert.is(engine.stats().bytesInUse, bytesInUse, "the other weight keeps its only one");
+  engine.dispose();
+});
+
 test("maxMemory: never more than was asked for, and most of it is of use", async () => {
   for (const maxMemory of [65536, 100000, 131072, 1e6, 2 ** 20, 2 ** 21 + 1]) {
     const engine = await createEngine({ maxMemory });
