@@ -85,7 +85,7 @@ function settle(
     waiting += Math.max(0, excess[r]);
   }
   if (waiting === 0) return;
-  const edges = new Edges(scores, rows, cols, owner);
+  const { loss, move } = edgesOf(scores, rows, cols, owner);
   const distance = new Float64Array(nodes);
   const done = new Uint8Array(nodes);
   const before = new Int32Array(nodes);
@@ -109,7 +109,7 @@ function settle(
         let cost: number;
         if (v === rest) cost = gave[near] ? Infinity : 0;
         else if (near === rest) cost = gave[v] ? 0 : Infinity;
-        else cost = edges.loss[near * rows + v];
+        else cost = loss[near * rows + v];
         // Below 0 by rounding only.
         const through = distance[near] + Math.max(0, cost + potential[near] - potential[v]);
         if (through < distance[v]) {
@@ -124,7 +124,7 @@ function settle(
       const from = before[end];
       if (end === rest) gave[from] = 1;
       else if (from === rest) gave[end] = 0;
-      else edges.move(from, end);
+      else move(from, end);
       end = from;
     }
     excess[end]--;
@@ -132,68 +132,51 @@ function settle(
 }
 
 /** For each two rows, which column loses least when it moves from one to the other. */
-class Edges {
+function edgesOf(scores: Float64Array, rows: number, cols: number, owner: Uint32Array) {
   /** `[from][to]`; Infinity from a row without columns. */
-  readonly loss: Float64Array;
-  readonly #column: Int32Array;
-  readonly #scores: Float64Array;
-  readonly #rows: number;
-  readonly #cols: number;
-  readonly #owner: Uint32Array;
+  const loss = new Float64Array(rows * rows).fill(Infinity);
+  const column = new Int32Array(rows * rows).fill(-1);
   /** Columns of each row, and where each column stands there. */
-  readonly #held: number[][];
-  readonly #place: Uint32Array;
+  const held: number[][] = Array.from({ length: rows }, () => []);
+  const place = new Uint32Array(cols);
 
-  constructor(scores: Float64Array, rows: number, cols: number, owner: Uint32Array) {
-    this.loss = new Float64Array(rows * rows).fill(Infinity);
-    this.#column = new Int32Array(rows * rows).fill(-1);
-    this.#scores = scores;
-    this.#rows = rows;
-    this.#cols = cols;
-    this.#owner = owner;
-    this.#held = Array.from({ length: rows }, () => []);
-    this.#place = new Uint32Array(cols);
-    for (let c = 0; c < cols; c++) this.#add(c, owner[c]);
-  }
+  /** Whether moving the column loses less than any other between these rows, which it then stands for. */
+  const offer = (c: number, from: number, to: number): boolean => {
+    const edge = from * rows + to;
+    const lost = scores[from * cols + c] - scores[to * cols + c];
+    if (lost >= loss[edge]) return false;
+    loss[edge] = lost;
+    column[edge] = c;
+    return true;
+  };
 
-  #add(c: number, row: number): void {
-    this.#owner[c] = row;
-    this.#place[c] = this.#held[row].push(c) - 1;
-    const here = this.#scores[row * this.#cols + c];
-    for (let to = 0, edge = row * this.#rows; to < this.#rows; to++, edge++) {
-      const loss = here - this.#scores[to * this.#cols + c];
-      if (loss < this.loss[edge]) {
-        this.loss[edge] = loss;
-        this.#column[edge] = c;
-      }
-    }
-  }
+  const add = (c: number, row: number): void => {
+    owner[c] = row;
+    place[c] = held[row].push(c) - 1;
+    for (let to = 0; to < rows; to++) offer(c, row, to);
+  };
+
+  const search = (from: number, to: number): void => {
+    const edge = from * rows + to;
+    const was = loss[edge];
+    loss[edge] = Infinity;
+    column[edge] = -1;
+    // No column was cheaper than the one that left; where weights repeat, many are as cheap.
+    for (const c of held[from]) if (offer(c, from, to) && loss[edge] <= was) return;
+  };
 
   /** Moves the column that loses least. */
-  move(from: number, to: number): void {
-    const c = this.#column[from * this.#rows + to];
-    const held = this.#held[from];
-    const last = held.pop() as number;
+  const move = (from: number, to: number): void => {
+    const c = column[from * rows + to];
+    const last = held[from].pop() as number;
     if (last !== c) {
-      held[this.#place[c]] = last;
-      this.#place[last] = this.#place[c];
+      held[from][place[c]] = last;
+      place[last] = place[c];
     }
-    for (let r = 0; r < this.#rows; r++) if (this.#column[from * this.#rows + r] === c) this.#search(from, r);
-    this.#add(c, to);
-  }
+    for (let r = 0; r < rows; r++) if (column[from * rows + r] === c) search(from, r);
+    add(c, to);
+  };
 
-  #search(from: number, to: number): void {
-    const edge = from * this.#rows + to;
-    const was = this.loss[edge];
-    this.loss[edge] = Infinity;
-    this.#column[edge] = -1;
-    for (const c of this.#held[from]) {
-      const loss = this.#scores[from * this.#cols + c] - this.#scores[to * this.#cols + c];
-      if (loss >= this.loss[edge]) continue;
-      this.loss[edge] = loss;
-      this.#column[edge] = c;
-      // No column was cheaper than the one that left; where weights repeat, many are as cheap.
-      if (loss <= was) return;
-    }
-  }
+  for (let c = 0; c < cols; c++) add(c, owner[c]);
+  return { loss, move };
 }
