@@ -1,5 +1,5 @@
 import { fail } from "../assert.js";
-import { foldColumns, foldRows, lowestBit, popcount } from "../patterns/bitmap.js";
+import { blocksOf, lowestBit, popcount } from "../patterns/bitmap.js";
 import { bitsOf } from "./bits.js";
 import type { Source } from "./source.js";
 
@@ -24,10 +24,7 @@ export const indexArray = (columns: number, length: number) =>
 
 /** The blocks that have a nonzero; csr where they are 1 × 1. −0 counts as zero: masking a negative weight leaves one. */
 export function packBlock(source: Source, r: number, c: number): BlockMatrix {
-  let occupied = source.nonzeros;
-  for (let n = 1; n < r; n *= 2) occupied = foldRows(occupied);
-  for (let n = 1; n < c; n *= 2) occupied = foldColumns(occupied);
-  const { rows: blockRows, cols: blockCols, stride, words } = occupied;
+  const { rows: blockRows, cols: blockCols, stride, words } = blocksOf(source.nonzeros, r, c);
   const indptr = new Uint32Array(blockRows + 1);
   for (let b = 0, at = 0; b < blockRows; b++) {
     let blocks = indptr[b];

@@ -1,5 +1,5 @@
 import { fail, integer, oneOf } from "../assert.js";
-import { type Bitmap, foldRows, lowestBit, popcount } from "../patterns/bitmap.js";
+import { type Bitmap, blocksOf, fitsTiles, lowestBit, popcount } from "../patterns/bitmap.js";
 import { bitsOf, countNonzeros } from "./bits.js";
 import { type BlockMatrix, indexArray } from "./block.js";
 import { claimed, claimedShape, given } from "./claims.js";
@@ -37,20 +37,6 @@ export function checkComplementary(
 ): { overlay: number; blockRows: number } {
   const most = integer(`${of}overlay`, overlay, 1, 65535);
   return { overlay: most, blockRows: oneOf(`${of}blockRows`, blockRows, [1, 4, 8]) };
-}
-
-/** Whether each aligned tile of `overlay` block rows is a set already. */
-function tilesAreSets({ rows: count, stride, words }: Bitmap, overlay: number): boolean {
-  const union = new Int32Array(stride);
-  for (let b = 0; b < count; b++) {
-    if (b % overlay === 0) union.fill(0);
-    for (let w = 0; w < stride; w++) {
-      const word = words[b * stride + w];
-      if ((union[w] & word) !== 0) return false;
-      union[w] |= word;
-    }
-  }
-  return true;
 }
 
 /**
@@ -133,12 +119,11 @@ function colour(blocks: Bitmap, overlay: number): { setOf: Uint32Array; sets: nu
  * checkComplementary} accepts; the matrix's own `overlay` is what its largest set has.
  */
 export function packComplementary(source: Source, overlay: number, blockRows: number): ComplementaryMatrix {
-  let blocks = source.nonzeros;
-  for (let n = 1; n < blockRows; n *= 2) blocks = foldRows(blocks);
+  const blocks = blocksOf(source.nonzeros, blockRows, 1);
   const { rows: count, cols, stride, words } = blocks;
   let sets = Math.ceil(count / overlay);
   let setOf: Uint32Array;
-  if (tilesAreSets(blocks, overlay)) setOf = new Uint32Array(count).map((_, b) => Math.floor(b / overlay));
+  if (fitsTiles(blocks, overlay, 1, 1)) setOf = new Uint32Array(count).map((_, b) => Math.floor(b / overlay));
   else ({ setOf, sets } = colour(blocks, overlay));
 
   const members = new Uint32Array(sets);

@@ -89,6 +89,14 @@ export function foldColumns(map: Bitmap): Bitmap {
   return out;
 }
 
+/** A bit for each block of r × c, both powers of two, set where one of its places has it. */
+export function blocksOf(map: Bitmap, r: number, c: number): Bitmap {
+  let blocks = map;
+  for (let high = 1; high < r; high *= 2) blocks = foldRows(blocks);
+  for (let wide = 1; wide < c; wide *= 2) blocks = foldColumns(blocks);
+  return blocks;
+}
+
 /** Bits set in columns from..to − 1 of a row that starts at word `row`. */
 function countRange(words: Uint32Array, row: number, from: number, to: number): number {
   const last = row + ((to - 1) >>> 5);
@@ -101,7 +109,7 @@ function countRange(words: Uint32Array, row: number, from: number, to: number): 
   return n + popcount(words[last] & mask & (-1 >>> (31 - ((to - 1) & 31))));
 }
 
-/** Whether every aligned tile of p rows and q columns has at most `keep` bits, `keep` below p · q. */
+/** Whether every aligned tile of p rows and q columns has at most `keep` bits, `keep` below p · q unless q is 1. */
 export function fitsTiles(map: Bitmap, p: number, q: number, keep: number): boolean {
   if (q === 1) return fitsColumns(map, p, keep);
   if (p === 1 && q <= 32 && 32 % q === 0) return fitsFields(map, q, keep);
