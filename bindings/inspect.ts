@@ -3,9 +3,11 @@
 import { fail, flag, options } from "./assert.js";
 import type { Engine } from "./engine.js";
 import { formatName, unpack } from "./formats/format.js";
+import { Source } from "./formats/source.js";
 import { isPacked } from "./io/packed.js";
 import type { Dtype, SafetensorsData, SafetensorsEntry, SafetensorsFile } from "./io/safetensors.js";
 import { readSafetensors, toFloat32 } from "./io/safetensors.js";
+import { type Bitmap, blocksOf, popcount } from "./patterns/bitmap.js";
 import { detect } from "./patterns.js";
 import type { Tensor } from "./tensor.js";
 import { interleave, randomValues, warmed } from "./timing.js";
@@ -192,22 +194,14 @@ function structureOf(values: Float32Array, shape: readonly number[]): { nnz: num
   const { nnz, name, rows, cols } = detect(values, shape);
   const notes = readsOneChannel(shape) ? ["depthwise or one input channel", name] : [name];
   if (nnz > 0 && nnz < values.length) {
-    const rowUsed = new Uint8Array(rows);
-    const columnUsed = new Uint8Array(cols);
-    for (let i = 0, row = 0; row < rows; row++) {
-      for (let column = 0; column < cols; column++, i++) {
-        if (values[i] === 0) continue;
-        rowUsed[row] = 1;
-        columnUsed[column] = 1;
-      }
-    }
-    notes.push(countEmpty(rowUsed, "row"), countEmpty(columnUsed, "column"));
+    const map = new Source(values, [rows, cols]).nonzeros;
+    notes.push(countEmpty(rows, blocksOf(map, 1, cols), "row"), countEmpty(cols, blocksOf(map, rows, 1), "column"));
   }
   return { nnz, structure: notes.filter((note) => note !== "").join(", ") };
 }
 
-function countEmpty(used: Uint8Array, what: string): string {
-  const empty = used.reduce((count, flag) => count + (1 - flag), 0);
+function countEmpty(all: number, used: Bitmap, what: string): string {
+  const empty = used.words.reduce((count, word) => count - popcount(word), all);
   return empty === 0 ? "" : `${empty} empty ${what}${empty === 1 ? "" : "s"}`;
 }
 

@@ -88,7 +88,10 @@ export function weight(engine: Engine, name: string, value: unknown): PackedWeig
 /** Bytes of scratch that placing the input takes: none when it lies in the engine. */
 export const placeBytes = (x: Input | undefined): number => (x?.data ? x.size * 4 : (x?.lists?.spreadBytes ?? 0));
 
-/** The input's address, after copying what is still outside to `scratch` and spreading out lists there; 0, a kernel's "none", of none. */
+/**
+ * The input's address, after copying what is still outside to `scratch` and spreading out lists there; without an input 0, which
+ * kernels take for none.
+ */
 export function place(engine: Engine, x: Input | undefined, scratch: number): number {
   if (!x) return 0;
   if (x.tensor) return x.tensor.ptr;

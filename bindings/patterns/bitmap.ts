@@ -89,7 +89,7 @@ export function foldColumns(map: Bitmap): Bitmap {
   return out;
 }
 
-/** A bit for each block of r × c, both powers of two, set where one of its places has it. */
+/** A bit for each block of r × c, or of the next powers of two, set where one of its places has it. */
 export function blocksOf(map: Bitmap, r: number, c: number): Bitmap {
   let blocks = map;
   for (let high = 1; high < r; high *= 2) blocks = foldRows(blocks);

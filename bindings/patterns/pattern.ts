@@ -192,7 +192,7 @@ export function gridOf(rows: number, cols: number, { block, tile, keep, sparsity
   return { rows, cols, blockRows, blockCols, gridRows, gridCols, ...(inTiles ?? inAll) };
 }
 
-/** Visits the weights of `height` rows of blocks from `top` on, row by row: which block of those they are in, and from where to where. */
+/** Visits `height` rows of blocks from `top` on, row by row of the matrix: which of these blocks, and its weights in that row. */
 export function eachRun(
   { rows, cols, blockRows, blockCols, gridCols }: Grid,
   top: number,
