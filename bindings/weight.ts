@@ -150,8 +150,8 @@ export class PackedWeight extends Shaped {
   update(values: Float32Array): void {
     this.assertLive();
     const { matrix } = this;
-    floats("values", values, matrix.rows * matrix.cols);
-    const source = new Source(values, this.dims, this.layout);
+    const given = floats("values", values, matrix.rows * matrix.cols);
+    const source = new Source(given, this.dims, this.layout);
     const next = gather(matrix, source);
     if (countNonzeros(bitsOf(next)) !== countNonzeros(source.bits)) {
       const ordered = toRowMajor(source);

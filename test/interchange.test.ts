@@ -743,6 +743,34 @@ test("hostile arrays: missing, cut, grown, of another type", () => {
   }
 });
 
+test("files that someone put together: every array's class is checked, and every text", () => {
+  for (const format of VICTIMS) {
+    const w = engine.pack(weightsFor(format, 22, 30, 0.7, rnd), [22, 30], { format });
+    const bytes = w.serialize("a");
+    w.dispose();
+    const arrays: ((data: Float32Array) => unknown)[] = [
+      (data) => new Float64Array(data),
+      (data) => new BigInt64Array(data.length),
+      (data) => new Uint8ClampedArray(data.length),
+      (data) => new DataView(data.slice().buffer),
+      (data) => "x".repeat(data.length),
+      () => undefined,
+      () => null,
+    ];
+    for (const key of readSafetensors(bytes).tensors.keys()) {
+      for (const other of arrays) {
+        const file = readSafetensors(bytes);
+        const entry = file.tensors.get(key) as SafetensorsEntry;
+        file.tensors.set(key, { ...entry, data: other(entry.data as Float32Array) as never });
+        refuses(engine, "ERR_FORMAT", new RegExp(`"${key}"`), () => engine.deserialize(file));
+      }
+    }
+    const file = readSafetensors(bytes);
+    file.metadata["skipzeros:a"] = null as never;
+    refuses(engine, "ERR_FORMAT", /"skipzeros:a" expected a text, got null/, () => engine.deserialize(file));
+  }
+});
+
 test("hostile arrays: integers that point elsewhere", () => {
   let refused = 0;
   let accepted = 0;

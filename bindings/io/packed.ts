@@ -99,6 +99,8 @@ export function serialize(
   }
   if (typeof metadata !== "object" || metadata === null) fail("ERR_TYPE", "metadata", "an object of strings", metadata);
   const tensors: [string, SafetensorsInput][] = [];
+  /** The weight that a tensor is an array of. */
+  const owners = new Map<string, string>();
   const texts: [string, string][] = Object.entries(metadata);
   for (const [key] of texts) {
     if (key.startsWith(PREFIX)) fail("ERR_VALUE", "metadata", `names that do not start with "${PREFIX}"`, key);
@@ -112,8 +114,18 @@ export function serialize(
       continue;
     }
     value.assertLive(label(name));
-    for (const [array, tensor] of tensorsOf(value.matrix)) tensors.push([`${name}.${array}`, tensor]);
+    for (const [array, tensor] of tensorsOf(value.matrix)) {
+      tensors.push([`${name}.${array}`, tensor]);
+      owners.set(`${name}.${array}`, name);
+    }
     texts.push([PREFIX + name, describe(value)]);
+  }
+  const names = new Set<string>();
+  for (const [name] of tensors) {
+    const owner = owners.get(name);
+    const why = owner === undefined ? "" : `: the weight "${label(owner)}" is stored under it`;
+    if (names.has(name)) fail("ERR_VALUE", "weights", "each name once", name, ` again${why}`);
+    names.add(name);
   }
   return writeSafetensors(tensors, Object.fromEntries(texts));
 }
@@ -194,9 +206,13 @@ function readEntry(name: string, text: string, tensors: Map<string, SafetensorsE
     const entry = tensors.get(`${name}.${array}`);
     if (!entry) fail("ERR_FORMAT", `${where}.${array}`, `a tensor, for ${PREFIX}${where}`, "none");
     const { dtype, data } = entry;
-    if (!dtypes.some((d) => d === dtype)) fail("ERR_FORMAT", `${where}.${array}`, dtypes.join(" or "), dtype);
+    const as = dtypes.find((d) => d === dtype);
+    if (!as) fail("ERR_FORMAT", `${where}.${array}`, dtypes.join(" or "), dtype);
+    // A file may be an object that someone put together.
+    if (!(data instanceof ARRAY_OF[as])) fail("ERR_FORMAT", `${where}.${array}`, `an array of ${as}`, data);
     tensors.delete(`${name}.${array}`);
-    return data.slice() as never;
+    // A detached array has no elements, and no copy can be made of it.
+    return (data.length ? data.slice() : new ARRAY_OF[as]()) as never;
   };
   const rows = shape[0];
   const cols = shape.slice(1).reduce((a, b) => a * b, 1);
@@ -212,15 +228,10 @@ function readEntry(name: string, text: string, tensors: Map<string, SafetensorsE
   }
 }
 
-interface ArrayOf {
-  F32: Float32Array;
-  U32: Uint32Array;
-  U16: Uint16Array;
-  U8: Uint8Array;
-}
+const ARRAY_OF = { F32: Float32Array, U32: Uint32Array, U16: Uint16Array, U8: Uint8Array };
 
 /** Takes one of a weight's tensors, which must be of one of these types, as an array of its own. */
-type Take = <D extends keyof ArrayOf>(array: string, ...dtypes: D[]) => ArrayOf[D];
+type Take = <D extends keyof typeof ARRAY_OF>(array: string, ...dtypes: D[]) => InstanceType<(typeof ARRAY_OF)[D]>;
 
 function readMatrix(kind: Matrix["kind"], rows: number, cols: number, head: Head, take: Take): Matrix {
   if (kind === "dense") {
@@ -263,7 +274,8 @@ interface Head {
   numbers: Record<string, number>;
 }
 
-function parseText(where: string, text: string): Head {
+function parseText(where: string, text: unknown): Head {
+  if (typeof text !== "string") fail("ERR_FORMAT", where, "a text", text);
   if (text.length > MAX_TEXT) fail("ERR_FORMAT", where, `at most ${MAX_TEXT} characters`, text.length);
   let json: unknown;
   try {

@@ -148,11 +148,13 @@ export function readSafetensors(bytes: Uint8Array | ArrayBuffer): SafetensorsFil
   if (!(bytes instanceof Uint8Array) && !(bytes instanceof ArrayBuffer)) {
     fail("ERR_TYPE", "bytes", "a Uint8Array or an ArrayBuffer", bytes);
   }
-  // A plain Uint8Array also of Node's Buffer, whose own slice() does not copy.
-  const file =
-    bytes instanceof ArrayBuffer
+  // A plain Uint8Array also of Node's Buffer, whose own slice() does not copy. Bytes that were transferred are none.
+  const { byteLength } = bytes;
+  const file = byteLength
+    ? bytes instanceof ArrayBuffer
       ? new Uint8Array(bytes)
-      : new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+      : new Uint8Array(bytes.buffer, bytes.byteOffset, byteLength)
+    : new Uint8Array();
   const headerEnd = 8 + headerLength(file);
   const header = new HeaderText(decode(file.slice(8, headerEnd)));
   const metadata: Record<string, string> = Object.create(null);
@@ -487,7 +489,8 @@ export function writeSafetensors(
   file.fill(0x20, 8 + header.length, 8 + padded);
   let at = 8 + padded;
   for (const { data } of sorted) {
-    file.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), at);
+    // Of a detached array, which has no bytes, no view can be made.
+    if (data.byteLength) file.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), at);
     at += data.byteLength;
   }
   return file;

@@ -158,7 +158,7 @@ export function fused(engine: Engine, o: FusedOptions, shape: readonly number[],
   let bias: Input | undefined;
   if (added !== undefined) {
     bias = isFloats(added)
-      ? { shape: [added.length], size: added.length, data: own(engine, added) }
+      ? { shape: [added.length], size: added.length, data: own(engine, floats("bias", added, added.length)) }
       : input(engine, "bias", added);
     if (bias.size !== features) fail("ERR_LENGTH", "bias", `${features} elements, one for each output`, bias.size);
   }

@@ -60,12 +60,11 @@ export function check(
   choices?: CheckOptions,
 ): CheckResult {
   const { rows, cols } = matrixOf(shape);
-  floats("data", data, rows * cols);
+  const bits = bitsOf(floats("data", data, rows * cols));
   const grid = gridOf(rows, cols, parsePattern(pattern));
   const atMost = flag("atMost", options("options", choices, ["atMost"]).atMost);
   const { gridRows, gridCols, tileRows, tileCols } = grid;
   if (gridRows * gridCols === 0) return { ok: true };
-  const bits = bitsOf(data);
   const counts = new Uint32Array(tileRows * gridCols);
   for (let top = 0; top < gridRows; top += tileRows) {
     const height = Math.min(tileRows, gridRows - top);
@@ -180,8 +179,7 @@ export interface Evenness {
  */
 export function evenness(data: Float32Array, shape: readonly number[]): Evenness {
   const { rows, cols } = matrixOf(shape);
-  floats("data", data, rows * cols);
-  const bits = bitsOf(data);
+  const bits = bitsOf(floats("data", data, rows * cols));
   let [min, max, total] = [cols, 0, 0];
   for (let r = 0; r < rows; r++) {
     const n = countNonzeros(bits, r * cols, (r + 1) * cols);

@@ -105,8 +105,7 @@ interface Tiling {
  */
 export function detect(data: Float32Array, shape: readonly number[]): Detection {
   const { rows, cols } = matrixOf(shape);
-  floats("data", data, rows * cols);
-  return detectIn(new Source(data, [rows, cols]).nonzeros);
+  return detectIn(new Source(floats("data", data, rows * cols), [rows, cols]).nonzeros);
 }
 
 /** As {@link detect}, of a matrix whose nonzeros are known. */
