@@ -473,6 +473,22 @@ test("pack keeps a file's mode, and writes to a pipe instead of taking its place
   rmSync(join(folder, "pipe"));
 });
 
+test("pack writes through a link to a pipe, and names the weight whose arrays meet another tensor", () => {
+  if (process.platform === "win32") return console.log("SKIP pack to /dev/stdout: this system has none");
+  const { status, stderr } = spawnSync(
+    "sh",
+    ["-c", '"$0" "$1" pack model.safetensors /dev/stdout --json | wc -c', process.execPath, cli],
+    { cwd: folder, encoding: "utf8" },
+  );
+  assert.equal([status, stderr], [0, ""]);
+  const data = new Float32Array([1, 0, 0, 1]);
+  const both = { fc: { shape: [2, 2], data }, "fc.data": { shape: [4], data } };
+  writeFileSync(join(folder, "both.safetensors"), writeSafetensors(both));
+  const refused = run("pack", "both.safetensors", "o");
+  assert.match(refused.stderr, /each name once, got "fc\.data" again: the weight "fc" is stored under it/);
+  assert.is(refused.status, 1);
+});
+
 test("a packed file that is broken: a sentence that names the tensor", () => {
   pack("model.safetensors", "broken.safetensors", "--format", "csr");
   const { tensors, metadata } = readSafetensors(readFileSync(join(folder, "broken.safetensors")));

@@ -155,7 +155,7 @@ export async function runPack(path: string, out: string, o: PackArguments): Prom
   }
 }
 
-/** Where the result goes: what a link points to. Neither the file it is made from nor a folder, and in one that exists. */
+/** Where the result goes: the file that a link points to. Neither the file it is made from nor a folder, and in one that exists. */
 function targetOf(path: string, out: string): string {
   const there = statSync(out, { bigint: true, throwIfNoEntry: false });
   if (!there) {
@@ -169,7 +169,8 @@ function targetOf(path: string, out: string): string {
       `${out} is the file to read: give another name, the original cannot be made again from the result.`,
     );
   }
-  return realpathSync(out);
+  // Of a pipe behind /dev/stdout the real path is the name of nothing.
+  return there.isFile() ? realpathSync(out) : out;
 }
 
 /** All of the file or none of it: whoever reads `path` meanwhile sees the old one. A device or a pipe is written to. */
