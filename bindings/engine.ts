@@ -98,17 +98,6 @@ const forgotten = new FinalizationRegistry<{ engine: Engine; resource: Resource;
   ({ engine, resource, kind }) => engine.drop(resource, kind),
 );
 
-/** Whether options have an output, which the operations themselves do not know. */
-const namesOutput = <T extends object>(o: T | undefined): o is T & { output: unknown } =>
-  typeof o === "object" && o !== null && "output" in o;
-
-/** The other options, inherited ones among them. */
-function withoutOutput<T extends { output?: unknown }>(o: T): Omit<T, "output"> {
-  const rest: Record<string, unknown> = {};
-  for (const key in o) if (key !== "output") rest[key] = o[key];
-  return rest as Omit<T, "output">;
-}
-
 /** Kernels, their memory, and all operations. Made by {@link createEngine}; every call is synchronous. */
 export class Engine {
   /** The build that runs. */
@@ -297,11 +286,9 @@ export class Engine {
   linear(x: TensorLike | SparseTensor, w: PackedWeight, o: LinearOptions & { output: "sparse" }): SparseTensor;
   linear(x: TensorLike | SparseTensor, w: PackedWeight, o?: LinearOptions & { output?: "dense" }): Tensor;
   linear(x: TensorLike | SparseTensor, w: PackedWeight, o?: LinearOptions & SparseOutput): Tensor | SparseTensor {
-    if (!namesOutput(o))
-      return x instanceof SparseTensor ? productSparse(this, "linear", x, w, o) : linear(this, x, w, o);
     const sparse = wantsSparse(o);
-    const y = this.linear(x, w, withoutOutput(o));
-    return sparse ? handOver(this, y) : y;
+    const y = x instanceof SparseTensor ? productSparse(this, "linear", x, w, o) : linear(this, x, w, o);
+    return sparse ? handOver(this, y, undefined, w) : y;
   }
 
   /**
@@ -329,11 +316,9 @@ export class Engine {
   conv2d(x: TensorLike | SparseTensor, w: PackedWeight, o: Conv2dOptions & { output: "sparse" }): SparseTensor;
   conv2d(x: TensorLike | SparseTensor, w: PackedWeight, o?: Conv2dOptions & { output?: "dense" }): Tensor;
   conv2d(x: TensorLike | SparseTensor, w: PackedWeight, o?: Conv2dOptions & SparseOutput): Tensor | SparseTensor {
-    if (!namesOutput(o))
-      return x instanceof SparseTensor ? productSparse(this, "conv2d", x, w, o) : conv2d(this, x, w, o);
     const sparse = wantsSparse(o);
-    const y = this.conv2d(x, w, withoutOutput(o));
-    return sparse ? handOver(this, y, o.layout ?? "nchw") : y;
+    const y = x instanceof SparseTensor ? productSparse(this, "conv2d", x, w, o) : conv2d(this, x, w, o);
+    return sparse ? handOver(this, y, o?.layout ?? "nchw", w) : y;
   }
 
   /**
@@ -368,9 +353,8 @@ export class Engine {
     x: TensorLike | SparseTensor,
     o: KWinnersDenseOptions | (KWinnersOptions & { output?: "sparse" }),
   ): Tensor | SparseTensor {
-    if (!namesOutput(o)) return kWinners(this, x, o);
-    const dense = oneOf("output", o.output, ["sparse", "dense"] as const, "sparse") === "dense";
-    return (dense ? kWinnersDense : kWinners)(this, x, withoutOutput(o));
+    const dense = oneOf("output", o?.output, ["sparse", "dense"] as const, "sparse") === "dense";
+    return (dense ? kWinnersDense : kWinners)(this, x, o);
   }
 
   /**
@@ -553,14 +537,19 @@ export class Engine {
     write: (y: Tensor, scratch: number[], lowered: Lowered) => void,
   ): Tensor {
     const { memory } = this;
-    const lowered = streams();
-    memory.reading = lowered.ptr;
+    // Options are a user's own objects, and reading one may run any code.
+    w.assertLive();
     try {
+      memory.next = { shape: out ? undefined : shape, scratch };
+      const lowered = streams();
+      memory.next = undefined;
+      memory.reading = lowered.ptr;
       return this.produce(shape, out, scratch, (y, ptrs) => write(y, ptrs, lowered));
     } catch (error) {
       w.undoStreams();
       throw error;
     } finally {
+      memory.next = undefined;
       memory.reading = 0;
     }
   }

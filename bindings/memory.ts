@@ -14,6 +14,8 @@ const GUARD = 64;
 
 const up = (n: number, to: number) => Math.ceil(n / to) * to;
 
+const scratchBytes = (sizes: readonly number[]) => sizes.reduce((sum, size) => sum + up(size + TAIL, ALIGN), 0);
+
 /**
  * The engine's memory and its allocator: first fit over an address-ordered free list whose neighbours merge, so that what is
  * disposed is reused and a steady load reserves nothing more. The only file that touches `memory.buffer`.
@@ -28,6 +30,8 @@ export class Memory {
   readonly streams = new Set<Map<unknown, { ptr: number }>>();
   /** Those that the operation at work reads, or 0. */
   reading = 0;
+  /** What an operation will work in once its streams are made: these must not be made where that does not fit beside them. */
+  next: { shape: readonly number[] | undefined; scratch: readonly number[] } | undefined;
   #scratch = { ptr: 0, size: 0 };
   #inUse = 0;
   /** Whether an operation holds the scratch. */
@@ -89,9 +93,11 @@ export class Memory {
    * @throws RangeError `ERR_MEMORY`, and nothing has changed.
    */
   alloc(bytes: number): number {
-    // What operations worked in is not worth an error, nor growing for.
-    if (!this.#working && this.#missing([bytes]) > 0) this.#dropScratch();
-    if (!this.#makeRoom([bytes])) this.#refuse(bytes);
+    const { shape, scratch = [] } = this.next ?? {};
+    const blocks = shape ? [bytes, shape.reduce((size, d) => size * d, 4)] : [bytes];
+    // What an operation works in is its own until it rests.
+    if (this.#working) this.#settle(blocks);
+    else this.#prepare(blocks, scratchBytes(scratch));
     const ptr = this.#take(bytes);
     this.#inUse += this.#live.get(ptr) as number;
     return ptr;
@@ -108,14 +114,8 @@ export class Memory {
    * @throws RangeError `ERR_MEMORY`; then there is neither, and memory has not grown, unless it is the host that refuses
    */
   working(result: number | undefined, sizes: readonly number[]): { ptr: number; scratch: number[] } {
-    let total = 0;
-    for (const size of sizes) total += up(size + TAIL, ALIGN);
-    const blocks = result === undefined ? [] : [result];
-    if (total > this.#scratch.size || this.#missing(blocks) > 0) {
-      this.#dropScratch();
-      blocks.push(total);
-      if (!this.#makeRoom(blocks)) this.#refuse(total + (result ?? 0));
-    }
+    const total = scratchBytes(sizes);
+    this.#prepare(result === undefined ? [] : [result], total);
     const ptr = result === undefined ? 0 : this.alloc(result);
     try {
       if (total > this.#scratch.size) this.#scratch = { ptr: this.#take(total), size: total };
@@ -138,9 +138,19 @@ export class Memory {
     this.#working = false;
   }
 
-  #dropScratch(): void {
+  /** Makes sure that blocks of these sizes may be taken, and a scratch of `total` bytes after them. */
+  #prepare(blocks: readonly number[], total: number): void {
+    if (total <= this.#scratch.size && this.#missing(blocks) === 0) return;
+    // What operations worked in is not worth an error, nor growing for.
     if (this.#scratch.size) this.#give(this.#scratch.ptr);
     this.#scratch = { ptr: 0, size: 0 };
+    this.#settle(total ? [...blocks, total] : blocks);
+  }
+
+  #settle(blocks: readonly number[]): void {
+    if (this.#makeRoom(blocks)) return;
+    const bytes = blocks.reduce((sum, block) => sum + block, 0);
+    fail("ERR_MEMORY", "maxMemory", `room for ${bytes} more bytes`, this.#max, ` with ${this.#inUse} in use`);
   }
 
   /**
@@ -197,10 +207,6 @@ export class Memory {
   /** The first free block that is large enough, or −1. */
   #find(size: number): number {
     return this.#free.findIndex((block) => block.size >= size);
-  }
-
-  #refuse(bytes: number): never {
-    return fail("ERR_MEMORY", "maxMemory", `room for ${bytes} more bytes`, this.#max, ` with ${this.#inUse} in use`);
   }
 
   #take(bytes: number): number {

@@ -550,6 +550,44 @@ test("maxMemory: what kernels read of other weights and shapes makes room before
     engine.dispose();
   }));
 
+test("maxMemory: streams that would leave no room for the result are not made, nor does memory grow for them", async () => {
+  const engine = await createEngine({ maxMemory: 17 * 65536 });
+  const w = engine.pack(zeros(512 * 512).fill(1), [512, 512], { format: "dense" });
+  const before = engine.stats();
+  assert.is(
+    codeOf(() => engine.linear(like(200, 512), w)),
+    "ERR_MEMORY",
+  );
+  assert.equal(engine.stats(), before);
+  engine.linear(like(1, 512), w).dispose();
+  engine.dispose();
+});
+
+test("maxMemory: a result that does not fit as lists leaves no streams", async () => {
+  const engine = await createEngine({ maxMemory: 2 * 65536 });
+  const w = engine.pack(
+    zeros(8000 * 4).map((_, i) => (i % 400 ? 0 : 1)),
+    [8000, 4],
+    { format: "csr" },
+  );
+  const x = engine.toSparse({ data: zeros(4).fill(1), shape: [1, 4] });
+  const walk = engine.explain("linear", x, w).alternatives.find(({ kernel }) => kernel.includes("spmspv"));
+  const o = { forceKernel: walk?.kernel };
+  const other = engine.tensor(zeros(6000), [6000]);
+  const before = held(engine);
+  const refused = () => codeOf(() => engine.linear(x, w, { ...o, output: "sparse" }));
+  assert.is(refused(), "ERR_MEMORY");
+  assert.equal(held(engine), before);
+  // Streams that were there stay.
+  engine.linear(x, w, o).dispose();
+  const after = held(engine);
+  assert.ok(after.bytesInUse > before.bytesInUse);
+  assert.is(refused(), "ERR_MEMORY");
+  assert.equal(held(engine), after);
+  for (const owner of [other, x, w]) owner.dispose();
+  engine.dispose();
+});
+
 test("maxMemory: of a weight, what it keeps for other shapes goes first", async () => {
   const engine = await createEngine({ maxMemory: LIMIT });
   const rnd = random();

@@ -5,14 +5,19 @@ import * as assert from "uvu/assert";
 import { supports } from "../bindings/builds.js";
 import { formatName } from "../bindings/formats/format.js";
 import {
+  check,
   createEngine,
+  detect,
   type Engine,
   type EngineOptions,
   type Format,
   type LinearOptions,
   type PackedWeight,
+  prune,
+  readSafetensors,
   type SparseTensor,
   type Tensor,
+  writeSafetensors,
 } from "../bindings/index.js";
 import { KERNELS } from "../bindings/kernels.js";
 import {
@@ -33,6 +38,16 @@ import {
 const test = suite("errors");
 
 const zeros = (n: number) => new Float32Array(n);
+
+/** The code of what a call throws, or all of it if that has none; undefined if it throws nothing. */
+function codeOf(call: () => unknown): string | undefined {
+  try {
+    call();
+  } catch (error) {
+    return (error as { code?: string }).code ?? String(error);
+  }
+}
+
 const like = (...shape: number[]) => ({ data: zeros(sizeOf(shape)), shape });
 
 /** What the rows of a table work with. */
@@ -1028,6 +1043,107 @@ test("a shape without elements costs nothing, however large its other dimension"
       if (ms > 500) failures.push(`${label}: ${ms.toFixed()} ms`);
     }
     report(failures, 3);
+  }));
+
+test("an array that was transferred has no elements, wherever it comes", () =>
+  withFixture(({ engine }) => {
+    const gone = <A extends Float32Array | Uint8Array>(array: A): A => {
+      structuredClone(array.buffer, { transfer: [array.buffer as ArrayBuffer] });
+      return array;
+    };
+    const file = engine.pack(zeros(4), [2, 2]).serialize();
+    const before = engine.stats().bytesInUse;
+    const none = () => gone(zeros(4));
+    const empty = () => ({ data: none(), shape: [0, 4] });
+    const w = engine.pack(zeros(0), [0, 4]);
+    const calls: [string | undefined, (() => unknown)[]][] = [
+      ["ERR_FORMAT", [() => engine.deserialize(gone(file.slice())), () => readSafetensors(gone(file.slice()).buffer)]],
+      ["ERR_LENGTH", [() => engine.tensor(none(), [4]), () => engine.pack(none(), [2, 2])]],
+      [
+        undefined,
+        [
+          () => engine.tensor(none(), [0]).dispose(),
+          () => engine.pack(none(), [0, 4]).dispose(),
+          () => w.update(none()),
+          () => engine.relu(empty()).dispose(),
+          () => engine.softmax(empty()).dispose(),
+          () => engine.linear(empty(), w, { bias: none() }).dispose(),
+          () => engine.toSparse(empty()).dispose(),
+          () => engine.kWinners(empty(), { k: 1 }).dispose(),
+          () => engine.sparseTensor({ indices: [], values: none() }, [1, 4]).dispose(),
+          () => detect(none(), [0, 4]),
+          () => check(none(), [0, 4], "2:4"),
+          () => prune(none(), [0, 4], "2:4"),
+          () => writeSafetensors({ a: { shape: [0], data: none() } }),
+        ],
+      ],
+    ];
+    for (const [expected, runs] of calls) {
+      for (const run of runs) assert.is(codeOf(run), expected, run.toString());
+    }
+    w.dispose();
+    assert.is(engine.stats().bytesInUse, before);
+  }));
+
+test("options that are a class's getters, and getters that dispose of what the call reads", () =>
+  withFixture(({ engine }) => {
+    class Relu {
+      get activation() {
+        return "relu" as const;
+      }
+    }
+    class Nhwc {
+      get layout() {
+        return "nhwc" as const;
+      }
+      get output() {
+        return "sparse" as const;
+      }
+    }
+    const square = engine.pack(new Float32Array([1, 0, 0, -1]), [2, 2]);
+    const x = engine.tensor(new Float32Array([3, 8]), [1, 2]);
+    assert.equal([...engine.linear(x, square, new Relu()).data], [3, 0]);
+    assert.equal([...engine.linear(x, square, Object.assign(new Relu(), { output: "dense" as const })).data], [3, 0]);
+    const point = engine.pack(new Float32Array([1, 1]), [1, 2, 1, 1]);
+    const image = { data: new Float32Array([1, 2, 3, 4]), shape: [1, 2, 1, 2] };
+    assert.equal(engine.conv2d(image, point, new Nhwc()).shape, [1, 2, 1, 1]);
+    const winners = Object.assign(Object.create({ k: 1 }), { output: "dense" as const });
+    assert.equal([...engine.kWinners(x, winners).data], [0, 8]);
+
+    for (const warm of [true, false]) {
+      const w = engine.pack(
+        zeros(64 * 256).map((_, i) => (i % 3 ? 0 : 1)),
+        [64, 256],
+        { format: "csr" },
+      );
+      const rows = engine.tensor(zeros(8 * 256), [8, 256]);
+      if (warm) engine.linear(rows, w).dispose();
+      const before = engine.stats();
+      const bias = {
+        get bias() {
+          w.dispose();
+          return undefined;
+        },
+      };
+      assert.is(
+        codeOf(() => engine.linear(rows, w, bias)),
+        "ERR_DISPOSED",
+      );
+      assert.ok(engine.stats().bytesInUse <= before.bytesInUse);
+      assert.is(engine.stats().weights, before.weights - 1);
+      const threshold = {
+        get threshold() {
+          rows.dispose();
+          return 0;
+        },
+      };
+      const { tensors } = engine.stats();
+      assert.is(
+        codeOf(() => engine.toSparse(rows, threshold)),
+        "ERR_DISPOSED",
+      );
+      assert.is(engine.stats().tensors, tensors - 1);
+    }
   }));
 
 test("an error names what came, briefly, whatever it is", () =>

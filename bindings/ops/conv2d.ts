@@ -46,6 +46,9 @@ export interface Conv2dOptions extends ProductOptions {
 
 export const CONVOLUTION = [...PRODUCT, "stride", "padding", "dilation", "groups", "layout"] as const;
 
+/** What a call takes; `explain` has no use for `output`. */
+export const CONV2D = [...CONVOLUTION, "output"] as const;
+
 /** One of the stride's phases: every sh-th row and sw-th column of the padded input, as planes of their own. */
 interface Phase {
   /** Rows and columns of the input in it, and the first of each. */
@@ -429,7 +432,7 @@ export function planConv2d(engine: Engine, x: Input, w: PackedWeight, o: Conv2dO
 export function conv2d(engine: Engine, xIn: unknown, wIn: unknown, o: Conv2dOptions | undefined): Tensor {
   const w = weight(engine, "w", wIn);
   const x = inputOrLists(engine, "x", xIn);
-  const opts = options("options", o, CONVOLUTION);
+  const opts = options("options", o, CONV2D);
   const { image, groups, win, shape } = checked(x, w, opts);
   const f = fused(engine, opts, shape, w.dims[0], x);
   return convolve(engine, w, x, planConv(engine, w, image, win, groups, opts.forceKernel), image.n, shape, f);

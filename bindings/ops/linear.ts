@@ -22,6 +22,9 @@ import { runStrips, type Strips, vectorProduct, X_SHARE, Y_SHARE } from "./produ
 /** Options of `engine.linear`. */
 export type LinearOptions = ProductOptions;
 
+/** What a call takes; `explain` has no use for `output`. */
+export const LINEAR = [...PRODUCT, "output"] as const;
+
 /** What a product will run, before anything is copied. */
 export interface ProductPlan {
   /** What runs, and the other ways in the order of their predicted times. */
@@ -161,7 +164,7 @@ function waysOf(
 /** y[..., out] = x[..., in] · Wᵀ. */
 export function linear(engine: Engine, xIn: unknown, wIn: unknown, o: LinearOptions | undefined): Tensor {
   const w = weight(engine, "w", wIn);
-  return rowMajor(engine, inputOrLists(engine, "x", xIn), w, options("options", o, PRODUCT), false);
+  return rowMajor(engine, inputOrLists(engine, "x", xIn), w, options("options", o, LINEAR), false);
 }
 
 /** x by rows times W: `linear`, and `matmul` with W on the right (transposed). */

@@ -8,15 +8,18 @@ import type { Kernel } from "../kernels.js";
 import type { SparseTensor } from "../sparse-tensor.js";
 import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
-import { CONVOLUTION, type Conv2dOptions, checked, conv2d, planConv2d } from "./conv2d.js";
-import { type LinearOptions, linear, macsOf, type ProductPlan, planLinear } from "./linear.js";
-import { type Fused, fused, type Input, inputOrLists, PRODUCT, place, placeBytes, weight } from "./operands.js";
+import { CONV2D, type Conv2dOptions, checked, conv2d, planConv2d } from "./conv2d.js";
+import { LINEAR, type LinearOptions, linear, macsOf, type ProductPlan, planLinear } from "./linear.js";
+import { type Fused, fused, type Input, inputOrLists, place, placeBytes, weight } from "./operands.js";
 import { maxPool2d, POOL, type PoolOptions } from "./pool.js";
 import { copyInto, flagsOf } from "./product.js";
 import { handOver } from "./winners.js";
 
 /** Where there is no input row. */
 const NOWHERE = 0xffffffff;
+
+/** Numbers of {@link Walk.near} at most, 64 MiB: a 3 × 3 convolution of 1365² pixels. */
+const MOST_NEAR = 2 ** 24;
 
 /** A product over lists: which input rows each output sums over, tap by tap. */
 interface Walk {
@@ -26,8 +29,8 @@ interface Walk {
   samples: number;
   taps: number;
   groups: number;
-  /** outputs × taps numbers of input rows, or {@link NOWHERE}. */
-  near: Uint32Array;
+  /** outputs × taps numbers of input rows, or {@link NOWHERE}; undefined if they are too many to be worth their bytes. */
+  near: Uint32Array | undefined;
 }
 
 /** A kernel's predicted ns: what is fixed, and what each meeting of an active input and a tap adds. */
@@ -57,7 +60,7 @@ function makePlan(
   const { samples, outputs, groups } = walk;
   const [m, k] = [w.dims[0], w.matrix.cols];
   // 16 bits number the outputs of a column.
-  const able = m <= 65535 ? kernelsFor("spmspv", w.structure(false, groups)) : [];
+  const able = m <= 65535 && walk.near ? kernelsFor("spmspv", w.structure(false, groups)) : [];
   // Any other name is one of the dense way's, which knows all that it takes.
   const known = able.some(({ name }) => name === force);
   const best = known ? undefined : dense();
@@ -100,7 +103,8 @@ function run(
 ): Tensor {
   const { memory, kernels } = engine;
   const m = w.dims[0];
-  const { outputs, inputRows, samples, taps, groups, near } = walk;
+  const { outputs, inputRows, samples, taps, groups } = walk;
+  const near = walk.near as Uint32Array;
   const call = kernels[kernel.name];
   const pixels = planes ? outputs * m * 4 : 0;
   return engine.produceWith(
@@ -136,7 +140,9 @@ export interface SparseOutput {
 }
 
 /** Whether `output` asks for lists; `out` is then none. */
-export function wantsSparse(o: SparseOutput & { out?: unknown }): boolean {
+export function wantsSparse(o: (SparseOutput & { out?: unknown }) | undefined): boolean {
+  // What is no object at all is for the operation to refuse.
+  if (typeof o !== "object" || o === null || !("output" in o)) return false;
   const sparse = oneOf("output", o.output, ["dense", "sparse"] as const, "dense") === "sparse";
   if (sparse && o.out !== undefined) fail("ERR_VALUE", "out", "none with a sparse output", o.out);
   return sparse;
@@ -176,14 +182,12 @@ function planLinearSparse(
 function planConv2dSparse(engine: Engine, x: SparseTensor, w: PackedWeight, o: Conv2dOptions): Planned {
   const input: Input = { shape: x.dims, size: x.size, lists: x };
   const { image, groups, win, shape } = checked(input, w, o);
-  // The table of a huge padding is refused before it is made.
   sizeOf("result", shape);
-  sizeOf("result", [win.oh, win.ow, win.kh, win.kw]);
   const key = `sparse ${image.n} ${image.h} ${image.w} ${groups} ${Object.values(win).join(" ")} ${forcedKey(o.forceKernel)}`;
   const plan = w.plans.get(key, () => {
     const { kh, kw, sh, sw, dh, dw, top, left, oh, ow } = win;
-    const near = new Uint32Array(oh * ow * kh * kw);
-    for (let oy = 0, i = 0; oy < oh; oy++) {
+    const near = oh * ow * kh * kw > MOST_NEAR ? undefined : new Uint32Array(oh * ow * kh * kw);
+    for (let oy = 0, i = 0; near && oy < oh; oy++) {
       for (let ox = 0; ox < ow; ox++) {
         for (let ky = 0; ky < kh; ky++) {
           for (let kx = 0; kx < kw; kx++) {
@@ -203,8 +207,8 @@ function planConv2dSparse(engine: Engine, x: SparseTensor, w: PackedWeight, o: C
 }
 
 const OPS = {
-  linear: { keys: PRODUCT, plan: planLinearSparse, densely: linear },
-  conv2d: { keys: CONVOLUTION, plan: planConv2dSparse, densely: conv2d },
+  linear: { keys: LINEAR, plan: planLinearSparse, densely: linear },
+  conv2d: { keys: CONV2D, plan: planConv2dSparse, densely: conv2d },
 };
 
 /** `linear` and `conv2d` for lists. */
@@ -253,7 +257,8 @@ export function explainSparse(
     best?.op === "spmspv" ? (visits * stored) / Math.max(1, w.matrix.cols) : walk.samples * walk.outputs * stored;
   const active = `${(100 * x.density).toFixed(1)}% of the input active`;
   const other = ways.find(({ cuts }) => cuts[0].kernel.op === "spmspv");
-  const none = o.forceKernel === undefined ? ", as no kernel walks this weight's columns" : "";
+  const because = walk.near ? "no kernel walks this weight's columns" : "there are too many taps to list";
+  const none = o.forceKernel === undefined ? `, as ${because}` : "";
   const why = other ? `, ${(other.ns / ways[0].ns).toFixed(2)}x as fast here as sparse inputs` : none;
   const note = best?.op === "spmspv" ? active : `dense inputs${why}: ${active}`;
   return { ways, macs: Math.round(macs), denseMacs, note };

@@ -3,6 +3,7 @@ import { fail, finite, flag, floats, integer, oneOf, options, shapeOf, share } f
 import type { Engine } from "../engine.js";
 import { listBytes, type listsAt, SparseTensor } from "../sparse-tensor.js";
 import type { Tensor } from "../tensor.js";
+import type { PackedWeight } from "../weight.js";
 import { checkOut, type Input, inputOrLists, own, place, placeBytes, sameShape } from "./operands.js";
 import { type ImageLayout, images } from "./window.js";
 
@@ -119,13 +120,16 @@ function lists(
       from = together;
     }
     write(from, result.lists, rest);
+  } catch (error) {
+    if (!out) result.dispose();
+    throw error;
   } finally {
     memory.rest();
   }
   return result;
 }
 
-const KEYS = ["k", "fraction", "scope", "relu", "breakTies", "boost", "layout", "out"] as const;
+const KEYS = ["k", "fraction", "scope", "relu", "breakTies", "boost", "layout", "out", "output"] as const;
 
 /** The bits of the kernel's flags. */
 const [RELU, EXACT, DENSE] = [1, 2, 4];
@@ -213,10 +217,10 @@ export function kWinnersDense(engine: Engine, xIn: unknown, o: EitherOptions): T
 
 function factorsOf(boost: Boost, features: number, defaultTarget: number): Float32Array {
   const { dutyCycle, target = defaultTarget, strength } = options("boost", boost, ["dutyCycle", "target", "strength"]);
-  floats("boost.dutyCycle", dutyCycle, features);
+  const duties = floats("boost.dutyCycle", dutyCycle, features);
   finite("boost.target", target);
   finite("boost.strength", strength);
-  return dutyCycle.map((duty) => Math.exp((target - duty) * strength));
+  return duties.map((duty) => Math.exp((target - duty) * strength));
 }
 
 /** The elements above a threshold. */
@@ -244,11 +248,14 @@ function above(engine: Engine, x: Input, of: RowsOf, threshold: number, out: Spa
   });
 }
 
-/** A product's result as lists, rows of features if it has no layout; the dense one is given back. */
-export function handOver(engine: Engine, y: Tensor, layout?: ImageLayout): SparseTensor {
+/** The result of an operation by w as lists, rows of features if it has no layout; the dense one is given back. */
+export function handOver(engine: Engine, y: Tensor, layout?: ImageLayout, w?: PackedWeight): SparseTensor {
   const x = { shape: y.dims, size: y.size, tensor: y };
   try {
     return above(engine, x, layout ? rowsOf(x, layout) : featuresOf(x), 0, undefined);
+  } catch (error) {
+    w?.undoStreams();
+    throw error;
   } finally {
     y.dispose();
   }
