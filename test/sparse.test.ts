@@ -855,6 +855,21 @@ test("conv2d: property over shapes", async () => {
   });
 });
 
+test("conv2d: too many taps to list go the dense way, and explain says so", async () => {
+  const engine = await createEngine();
+  const w = engine.pack(values(70 * 70, 0.9, random(seed)), [1, 1, 70, 70], { format: "csr" });
+  const x = engine.tensor(new Float32Array([2]), [1, 1, 1, 1]);
+  const lists = engine.toSparse(x);
+  const o = { padding: 69 };
+  assert.match(
+    engine.explain("conv2d", lists, w, o).reason,
+    /^dense inputs, as there are too many taps to list: 100.0% /,
+  );
+  assert.match(engine.explain("conv2d", lists, w, { padding: 60 }).reason, /^(?!.*too many)/);
+  sameBits(engine.conv2d(lists, w, o).data, engine.conv2d(x, w, o).data, "70 × 70 taps");
+  engine.dispose();
+});
+
 test("every kernel for sparse inputs ran", () => {
   assert.equal(
     SPMSPV.filter((name) => !ran.has(name)),
