@@ -1,6 +1,6 @@
 import { fail, integer } from "../assert.js";
 import { bitsOf, countNonzeros } from "./bits.js";
-import { type BlockMatrix, gatherBlock, indexArray } from "./block.js";
+import { type BlockMatrix, indexArray } from "./block.js";
 import { claimed, claimedShape, given } from "./claims.js";
 import type { Source } from "./source.js";
 
@@ -125,22 +125,38 @@ export function readPositionsNm({ rows, cols, n, m, indices }: NmMatrix): Uint16
 
 /** Row-major values, zeros included; −0 comes back as 0. */
 export function unpackNm(matrix: NmMatrix): Float32Array {
-  const { rows, cols, data } = matrix;
-  const { indptr, indices } = nmToCsr(matrix);
+  const { rows, cols, n, m, data } = matrix;
+  const positions = readPositionsNm(matrix);
   const dense = new Float32Array(rows * cols);
-  const to = bitsOf(dense);
-  const from = bitsOf(data);
-  for (let r = 0; r < rows; r++) {
-    for (let i = indptr[r]; i < indptr[r + 1]; i++) {
-      const v = from[i];
-      if (v << 1 !== 0) to[r * cols + indices[i]] = v;
+  const [from, to] = [bitsOf(data), bitsOf(dense)];
+  for (let r = 0, i = 0; r < rows; r++) {
+    for (let c = 0; c < cols; c += m) {
+      for (const end = i + Math.min(n, cols - c); i < end; i++) {
+        const v = from[i];
+        if (v << 1 !== 0) to[r * cols + c + positions[i]] = v;
+      }
     }
   }
   return dense;
 }
 
 /** `data` anew: the numbers of a matrix at the stored places, −0 as 0. Other places are not looked at. */
-export const gatherNm = (matrix: NmMatrix, source: Source): Float32Array => gatherBlock(nmToCsr(matrix), source);
+export function gatherNm(matrix: NmMatrix, source: Source): Float32Array {
+  const { rows, cols, n, m } = matrix;
+  const positions = readPositionsNm(matrix);
+  const data = new Float32Array(positions.length);
+  const to = bitsOf(data);
+  for (let r = 0, i = 0; r < rows; r++) {
+    const row = source.row(r);
+    for (let c = 0; c < cols; c += m) {
+      for (const end = i + Math.min(n, cols - c); i < end; i++) {
+        const v = row[c + positions[i]];
+        if (v << 1 !== 0) to[i] = v;
+      }
+    }
+  }
+  return data;
+}
 
 /** All stored places as csr, padded zeros included: every row has the same count. `data` is the matrix's own array. */
 export function nmToCsr(matrix: NmMatrix): BlockMatrix {
