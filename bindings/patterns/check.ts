@@ -1,6 +1,6 @@
 import { flag, floats, options } from "../assert.js";
 import { bitsOf, countNonzeros } from "../formats/bits.js";
-import { eachRun, type Grid, gridOf, matrixOf, type PatternLike, parsePattern } from "./pattern.js";
+import { type Grid, gridOf, matrixOf, type PatternLike, parsePattern } from "./pattern.js";
 
 /** Options of {@link check}. */
 export interface CheckOptions {
@@ -60,7 +60,7 @@ export function check(
   choices?: CheckOptions,
 ): CheckResult {
   const { rows, cols } = matrixOf(shape);
-  const bits = bitsOf(floats("data", data, rows * cols));
+  const weights = floats("data", data, rows * cols);
   const grid = gridOf(rows, cols, parsePattern(pattern));
   const atMost = flag("atMost", options("options", choices, ["atMost"]).atMost);
   const { gridRows, gridCols, tileRows, tileCols } = grid;
@@ -68,7 +68,7 @@ export function check(
   const counts = new Uint32Array(tileRows * gridCols);
   for (let top = 0; top < gridRows; top += tileRows) {
     const height = Math.min(tileRows, gridRows - top);
-    count(bits, grid, top, height, counts);
+    count(weights, grid, top, height, counts);
     for (let left = 0; left < gridCols; left += tileCols) {
       const width = Math.min(tileCols, gridCols - left);
       const violation = inTile(grid, counts, top, left, height, width, atMost);
@@ -79,11 +79,19 @@ export function check(
 }
 
 /** Nonzeros of each block in a band of tiles. */
-function count(bits: Int32Array, grid: Grid, top: number, height: number, counts: Uint32Array): void {
+function count(data: Float32Array, grid: Grid, top: number, height: number, counts: Uint32Array): void {
+  const { rows, cols, blockRows, blockCols, gridCols } = grid;
   counts.fill(0);
-  eachRun(grid, top, height, (block, from, to) => {
-    counts[block] += countNonzeros(bits, from, to);
-  });
+  for (let g = 0; g < height; g++) {
+    const end = Math.min((top + g + 1) * blockRows, rows);
+    for (let r = (top + g) * blockRows; r < end; r++) {
+      for (let b = 0, c = 0; b < gridCols; b++) {
+        let n = 0;
+        for (const edge = Math.min(c + blockCols, cols); c < edge; c++) n += data[r * cols + c] === 0 ? 0 : 1;
+        counts[g * gridCols + b] += n;
+      }
+    }
+  }
 }
 
 function inTile(

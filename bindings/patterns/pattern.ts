@@ -191,20 +191,3 @@ export function gridOf(rows: number, cols: number, { block, tile, keep, sparsity
   const inTiles = tile && { tileRows: Math.min(tile[0], gridRows), tileCols: Math.min(tile[1], gridCols), keep };
   return { rows, cols, blockRows, blockCols, gridRows, gridCols, ...(inTiles ?? inAll) };
 }
-
-/** Visits `height` rows of blocks from `top` on, row by row of the matrix: which of these blocks, and its weights in that row. */
-export function eachRun(
-  { rows, cols, blockRows, blockCols, gridCols }: Grid,
-  top: number,
-  height: number,
-  visit: (block: number, from: number, to: number) => void,
-): void {
-  for (let g = 0; g < height; g++) {
-    const end = Math.min((top + g + 1) * blockRows, rows);
-    for (let r = (top + g) * blockRows; r < end; r++) {
-      for (let b = 0, c = 0; b < gridCols; b++, c += blockCols) {
-        visit(g * gridCols + b, r * cols + c, r * cols + Math.min(c + blockCols, cols));
-      }
-    }
-  }
-}

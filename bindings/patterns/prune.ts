@@ -1,6 +1,6 @@
 import { floats } from "../assert.js";
 import { assignColumns } from "./complementary-assignment.js";
-import { eachRun, type Grid, gridOf, isComplementary, matrixOf, type PatternLike, parsePattern } from "./pattern.js";
+import { type Grid, gridOf, isComplementary, matrixOf, type PatternLike, parsePattern } from "./pattern.js";
 import { nthLargest } from "./selection.js";
 
 /**
@@ -58,13 +58,19 @@ type Select = (scores: Float64Array, height: number, cols: number, kept: Uint8Ar
  * for NaN.
  */
 function score(data: Float32Array, grid: Grid, top: number, height: number, scores: Float64Array): void {
+  const { rows, cols, blockRows, blockCols, gridCols } = grid;
   scores.fill(0);
-  eachRun(grid, top, height, (block, from, to) => {
-    let sum = scores[block];
-    for (let i = from; i < to; i++) sum += Math.abs(data[i]);
-    scores[block] = sum;
-  });
-  for (let i = 0; i < height * grid.gridCols; i++) {
+  for (let g = 0; g < height; g++) {
+    const end = Math.min((top + g + 1) * blockRows, rows);
+    for (let r = (top + g) * blockRows; r < end; r++) {
+      for (let b = 0, c = 0; b < gridCols; b++) {
+        let sum = scores[g * gridCols + b];
+        for (const edge = Math.min(c + blockCols, cols); c < edge; c++) sum += Math.abs(data[r * cols + c]);
+        scores[g * gridCols + b] = sum;
+      }
+    }
+  }
+  for (let i = 0; i < height * gridCols; i++) {
     const sum = scores[i];
     if (!(sum < Infinity)) scores[i] = sum === Infinity ? Number.MAX_VALUE : Infinity;
   }
@@ -114,8 +120,15 @@ function copyKept(
   kept: Uint8Array,
   out: Float32Array,
 ): void {
-  eachRun(grid, top, height, (block, from, to) => {
-    if (kept[block] === 0) return;
-    for (let i = from; i < to; i++) out[i] = data[i];
-  });
+  const { rows, cols, blockRows, blockCols, gridCols } = grid;
+  for (let g = 0; g < height; g++) {
+    const end = Math.min((top + g + 1) * blockRows, rows);
+    for (let r = (top + g) * blockRows; r < end; r++) {
+      for (let b = 0; b < gridCols; b++) {
+        if (kept[g * gridCols + b] === 0) continue;
+        const edge = Math.min((b + 1) * blockCols, cols);
+        for (let i = r * cols + b * blockCols; i < r * cols + edge; i++) out[i] = data[i];
+      }
+    }
+  }
 }
