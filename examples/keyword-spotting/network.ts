@@ -135,19 +135,20 @@ export function createNetwork(engine: Engine, file: Uint8Array): Network {
   const winners = (name: string, x: Tensor, k: number, out: SparseTensor) =>
     between(name, () => void engine.kWinners(x, { k, out }));
   // At a tenth active the engine walks all of conv2's inputs anyway, so the first winners stay among zeros.
-  const among = (name: string, x: Tensor, k: number) =>
-    between(name, () => void engine.kWinners(x, { k, output: "dense", out: x }));
+  const kept1 = engine.tensor(new Float32Array(pooled1.size), pooled1.shape);
+  const among = (name: string, x: Tensor, k: number, out: Tensor) =>
+    between(name, () => void engine.kWinners(x, { k, output: "dense", out }));
   const active1 = {
     get values() {
-      return pooled1.data.filter((v) => v !== 0);
+      return kept1.data.filter((v) => v !== 0);
     },
     get density() {
-      return this.values.length / pooled1.size;
+      return this.values.length / kept1.size;
     },
   };
   const steps = [
-    among("winners1", pooled1, k.conv1),
-    conv("conv2", pooled1, planes2),
+    among("winners1", pooled1, k.conv1, kept1),
+    conv("conv2", kept1, planes2),
     pool("pool2", planes2, pooled2),
     winners("winners2", row2, k.conv2, active2),
     linear("hidden", active2, units, "none"),
