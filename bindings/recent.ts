@@ -16,7 +16,7 @@ export class Recent<K, V> {
 
   get(key: K, make: () => V): V {
     const known = this.entries.get(key);
-    this.#made = known === undefined;
+    this.#made = false;
     if (known !== undefined) {
       if (key !== this.#last) {
         this.entries.delete(key);
@@ -26,6 +26,7 @@ export class Recent<K, V> {
       return known;
     }
     const made = make();
+    this.#made = true;
     this.entries.set(key, made);
     this.#last = key;
     if (this.entries.size > this.#most) {
@@ -40,6 +41,7 @@ export class Recent<K, V> {
   undo(): void {
     const made = this.entries.get(this.#last as K);
     if (!this.#made || made === undefined) return;
+    this.#made = false;
     this.entries.delete(this.#last as K);
     this.#drop(made);
   }

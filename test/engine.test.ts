@@ -588,6 +588,21 @@ test("maxMemory: a result that does not fit as lists leaves no streams", async (
   engine.dispose();
 });
 
+test("maxMemory: streams that cannot be made take none of the others with them", async () => {
+  const engine = await createEngine({ maxMemory: LIMIT });
+  const w = engine.pack(zeros(400 * 400).fill(1), [400, 400], { format: "csr" });
+  engine.linear(like(1, 400), w).dispose();
+  const before = held(engine);
+  assert.ok(before.bytesInUse > 0);
+  const rows = Math.floor(LIMIT / 4 / 400) - 50;
+  assert.is(
+    codeOf(() => engine.linear(like(rows, 400), w)),
+    "ERR_MEMORY",
+  );
+  assert.equal(held(engine), before);
+  engine.dispose();
+});
+
 test("maxMemory: of a weight, what it keeps for other shapes goes first", async () => {
   const engine = await createEngine({ maxMemory: LIMIT });
   const rnd = random();
