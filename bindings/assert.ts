@@ -137,7 +137,7 @@ export const isFloats = (value: unknown): value is Float32Array =>
   value instanceof Float32Array ||
   (ArrayBuffer.isView(value) && Reflect.get(value, Symbol.toStringTag) === "Float32Array");
 
-/** A `Float32Array` of exactly `length` elements; a new one for none, as an array that was detached has none either. */
+/** A `Float32Array` of exactly `length` elements. For none a new one: a detached array has none either, but no view can be made of it. */
 export function floats(name: string, value: unknown, length: number): Float32Array {
   if (!isFloats(value)) fail("ERR_TYPE", name, "a Float32Array", value);
   if (value.length !== length) fail("ERR_LENGTH", name, `${length} elements`, value.length);

@@ -50,8 +50,9 @@ export interface EngineOptions {
    */
   wasm?: WasmSource | Promise<WasmSource>;
   /**
-   * Most bytes of WebAssembly memory the engine may reserve, at least 65536; rounded down to whole pages of 64 KiB. Before an operation
-   * is refused, the forms of weights that kernels read are given up, which then take time to be made again.
+   * Most bytes of WebAssembly memory the engine may reserve, at least 65536; rounded down to whole pages of 64 KiB. Where
+   * that is too little, the forms of weights that kernels read are given up if that makes room; they are made again when they are
+   * wanted, which takes time.
    */
   maxMemory?: number;
   /** Another machine's constants for the choice of kernels: what `npm run calibrate` writes in a clone of the repository. */
@@ -316,9 +317,9 @@ export class Engine {
   conv2d(x: TensorLike | SparseTensor, w: PackedWeight, o: Conv2dOptions & { output: "sparse" }): SparseTensor;
   conv2d(x: TensorLike | SparseTensor, w: PackedWeight, o?: Conv2dOptions & { output?: "dense" }): Tensor;
   conv2d(x: TensorLike | SparseTensor, w: PackedWeight, o?: Conv2dOptions & SparseOutput): Tensor | SparseTensor {
-    const sparse = wantsSparse(o);
+    const layout = wantsSparse(o) ? (o?.layout ?? "nchw") : undefined;
     const y = x instanceof SparseTensor ? productSparse(this, "conv2d", x, w, o) : conv2d(this, x, w, o);
-    return sparse ? handOver(this, y, o?.layout ?? "nchw", w) : y;
+    return layout ? handOver(this, y, layout, w) : y;
   }
 
   /**
@@ -573,6 +574,8 @@ export class Engine {
     this.#counts[kind]--;
     if (resource instanceof Map) {
       for (const { ptr } of resource.values()) this.#memory.free(ptr);
+      // Nobody frees them again.
+      resource.clear();
       this.#memory.streams.delete(resource);
     } else if (--resource.owners === 0) this.#memory.free(resource.ptr);
   }

@@ -28,7 +28,7 @@ export class Memory {
   readonly #live = new Map<number, number>();
   /** Streams of living weights by their keys, least recently used first. They are made again when they are wanted. */
   readonly streams = new Set<Map<unknown, { ptr: number }>>();
-  /** Those that the operation at work reads, or 0. */
+  /** Address of the streams that the operation at work reads, which must stay; 0 for none. */
   reading = 0;
   /** What an operation will work in once its streams are made: these must not be made where that does not fit beside them. */
   next: { shape: readonly number[] | undefined; scratch: readonly number[] } | undefined;
@@ -90,7 +90,8 @@ export class Memory {
 
   /**
    * A block of `bytes`, uninitialised but for its tail.
-   * @throws RangeError `ERR_MEMORY`, and nothing has changed.
+   * @throws RangeError `ERR_MEMORY`, also where what the operation works in `next` would not fit beside it; nothing has changed but
+   *   the scratch, unless it is the host that refuses: then streams may be gone
    */
   alloc(bytes: number): number {
     const { shape, scratch = [] } = this.next ?? {};
@@ -174,8 +175,10 @@ export class Memory {
         }
         return true;
       }
+      // One by one: there may be more than a call takes arguments.
+      this.#free.length = 0;
+      for (const block of free) this.#free.push({ ...block });
       for (const { ptr, size } of spare) this.#live.set(ptr, size);
-      this.#free.splice(0, this.#free.length, ...free.map((block) => ({ ...block })));
     }
     return false;
   }

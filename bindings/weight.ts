@@ -89,7 +89,7 @@ export class PackedWeight extends Shaped {
   /** @internal */
   readonly matrix: Matrix;
   readonly #explanation: WeightExplanation;
-  /** Streams by what reads them and the input map; their entries are what the finalizer frees. */
+  /** Streams by what reads them and the input map; the finalizer frees their entries, memory takes some out where it has no other room. */
   readonly #streams: Recent<string, Lowered>;
   /** @internal Plans of operations by input shape. */
   readonly plans = new Recent<string | number, object>(KEPT_PLANS);

@@ -603,6 +603,24 @@ test("maxMemory: streams that cannot be made take none of the others with them",
   engine.dispose();
 });
 
+test("maxMemory: a memory in a great many pieces refuses as any other, and keeps its streams", async () => {
+  const engine = await createEngine({ maxMemory: 2 ** 25 });
+  const w = engine.pack(zeros(300 * 300).fill(1), [300, 300], { format: "csr" });
+  engine.linear(like(1, 300), w).dispose();
+  engine.linear(like(64, 300), w).dispose();
+  const pieces = Array.from({ length: 250_000 }, () => engine.tensor(zeros(1), [1]));
+  for (let i = 0; i < pieces.length; i += 2) pieces[i].dispose();
+  const before = held(engine);
+  assert.is(
+    codeOf(() => engine.tensor(zeros(2 ** 23 - 10_000), [2 ** 23 - 10_000])),
+    "ERR_MEMORY",
+  );
+  assert.equal(held(engine), before);
+  const y = engine.linear({ data: zeros(300).fill(1), shape: [1, 300] }, w);
+  assert.ok(y.data.every((v) => v === 300));
+  engine.dispose();
+});
+
 test("maxMemory: of a weight, what it keeps for other shapes goes first", async () => {
   const engine = await createEngine({ maxMemory: LIMIT });
   const rnd = random();

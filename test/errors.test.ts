@@ -1146,6 +1146,39 @@ test("options that are a class's getters, and getters that dispose of what the c
     }
   }));
 
+test("getters that make tensors, dispose, or answer otherwise the second time", async () => {
+  const engine = await createEngine({ maxMemory: 2 ** 20 });
+  const w = engine.pack(new Float32Array([1]), [1, 1, 1, 1], { format: "csr" });
+  const x = engine.tensor(zeros(64), [1, 1, 8, 8]);
+  const made: Tensor[] = [];
+  const make = () => {
+    for (let i = 0; i < 50; i++) made.push(engine.tensor(zeros(100).fill(7), [100]));
+  };
+  let reads = 0;
+  const pooling = {
+    kernel: 2,
+    get countIncludePad() {
+      if (++reads > 1) make();
+      return true;
+    },
+  };
+  engine.avgPool2d(x, pooling).dispose();
+  reads = 0;
+  const layout = {
+    output: "sparse" as const,
+    get layout() {
+      if (++reads < 2) return "nchw" as const;
+      w.dispose();
+      make();
+      return "bogus" as never;
+    },
+  };
+  codeOf(() => engine.conv2d(x, w, layout));
+  make();
+  assert.ok(made.every(({ data }) => data.every((v) => v === 7)));
+  engine.dispose();
+});
+
 test("an error names what came, briefly, whatever it is", () =>
   withFixture(({ engine }) => {
     for (const value of [

@@ -771,6 +771,26 @@ test("files that someone put together: every array's class is checked, and every
   }
 });
 
+test("a Buffer in a file object is copied as any array is", () => {
+  const w = engine.pack(new Float32Array([1, 0, 0, 2]), [2, 2], { format: { kind: "nm", n: 1, m: 2 } });
+  const file = readSafetensors(w.serialize("a"));
+  const entry = file.tensors.get("a.indices") as SafetensorsEntry;
+  const bytes = Buffer.from(entry.data as Uint8Array);
+  file.tensors.set("a.indices", { ...entry, data: bytes });
+  const read = engine.deserialize(file).weights.a;
+  bytes.fill(0);
+  assert.equal([...read.toDense()], [1, 0, 0, 2]);
+  for (const owner of [w, read]) owner.dispose();
+});
+
+test("toCsr of blocks keeps every bit of a NaN", () => {
+  const data = new Float32Array(16);
+  new Uint32Array(data.buffer).fill(0x7fa00001);
+  const w = engine.pack(data, [4, 4], { format: { kind: "block", rows: 4, cols: 4 } });
+  for (let i = 0; i < 500; i++) sameBits(w.toCsr().data, data, "signalling NaNs");
+  w.dispose();
+});
+
 test("hostile arrays: integers that point elsewhere", () => {
   let refused = 0;
   let accepted = 0;

@@ -64,7 +64,7 @@ export function gatherBlock(m: Omit<BlockMatrix, "data">, source: Source): Float
   const { rows, cols, r, c, indptr, indices } = m;
   const data = new Float32Array(indices.length * r * c);
   const to = bitsOf(data);
-  for (let y = 0; y < rows; y++) {
+  for (let y = 0; indices.length && y < rows; y++) {
     const row = source.row(y);
     const b = Math.floor(y / r);
     for (let j = indptr[b], at = (j * r + (y % r)) * c; j < indptr[b + 1]; j++, at += r * c) {
@@ -99,6 +99,7 @@ export function splitBlocks(m: BlockMatrix, r2: number, c2: number): BlockMatrix
   const blocks = indptr[blockRows];
   const indices = indexArray(blockCols, blocks);
   const data = new Float32Array(blocks * r2 * c2);
+  const [numbers, parts] = [bitsOf(m.data), bitsOf(data)];
   let n = 0;
   for (let b = 0; b < blockRows; b++) {
     const top = (b % down) * r2;
@@ -109,7 +110,7 @@ export function splitBlocks(m: BlockMatrix, r2: number, c2: number): BlockMatrix
         indices[n] = index;
         const from = (j * r + top) * c + part * c2;
         let to = n++ * r2 * c2;
-        for (let i = 0; i < r2; i++) for (let k = 0; k < c2; k++) data[to++] = m.data[from + i * c + k];
+        for (let i = 0; i < r2; i++) for (let k = 0; k < c2; k++) parts[to++] = numbers[from + i * c + k];
       }
     }
   }

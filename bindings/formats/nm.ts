@@ -41,13 +41,13 @@ const widthOf = (m: number): number => (m <= 4 ? 2 : m <= 16 ? 4 : m <= 256 ? 8 
 const unitsPerRow = (places: number, m: number): number => (m > 256 ? places : Math.ceil((places * widthOf(m)) / 8));
 
 /**
- * Packs [rows][cols] values of which no group has more than n nonzeros; −0 counts as zero. A group that has fewer
+ * Packs a matrix of which no group has more than n nonzeros; −0 counts as zero. A group that has fewer
  * stores zeros at its lowest free positions. n and m are those that {@link checkNm} accepts.
- * @throws RangeError `ERR_VALUE` that names the first group with more than n nonzeros; nothing has been allocated
+ * @throws RangeError `ERR_VALUE` that names the first group with more than n nonzeros; nothing but one row has been allocated
  */
 export function packNm(source: Source, n: number, m: number): NmMatrix {
   const { rows, cols } = source;
-  for (let r = 0; r < rows; r++) {
+  for (let r = 0; cols && r < rows; r++) {
     const row = source.row(r);
     for (let c = 0; c < cols; c += m) {
       const end = Math.min(c + m, cols);
@@ -61,7 +61,7 @@ export function packNm(source: Source, n: number, m: number): NmMatrix {
   const data = new Float32Array(rows * placesNm(cols, n, m));
   const values = bitsOf(data);
   const positions = new Uint16Array(data.length);
-  for (let r = 0, k = 0; r < rows; r++) {
+  for (let r = 0, k = 0; cols && r < rows; r++) {
     const row = source.row(r);
     for (let c = 0; c < cols; c += m) {
       const width = Math.min(m, cols - c);
@@ -146,7 +146,7 @@ export function gatherNm(matrix: NmMatrix, source: Source): Float32Array {
   const positions = readPositionsNm(matrix);
   const data = new Float32Array(positions.length);
   const to = bitsOf(data);
-  for (let r = 0, i = 0; r < rows; r++) {
+  for (let r = 0, i = 0; cols && r < rows; r++) {
     const row = source.row(r);
     for (let c = 0; c < cols; c += m) {
       for (const end = i + Math.min(n, cols - c); i < end; i++) {

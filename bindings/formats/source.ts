@@ -4,7 +4,7 @@ import { bitsOf } from "./bits.js";
 
 /**
  * Where the numbers of each column [in / groups, kh, kw] start, those of its rows follow one another: TensorFlow's orders. Undefined for
- * PyTorch's, which are row-major.
+ * PyTorch's, which are row-major, and without outputs, as nothing then bounds the number of columns.
  */
 export function columnsOf(
   [out, inn, kh = 1, kw = 1]: readonly number[],
@@ -57,7 +57,7 @@ export function toRowMajor(source: Source): Float32Array {
   const { rows, cols } = source;
   const data = new Float32Array(rows * cols);
   const to = bitsOf(data);
-  for (let r = 0; r < rows; r++) to.set(source.row(r), r * cols);
+  for (let r = 0; cols && r < rows; r++) to.set(source.row(r), r * cols);
   return data;
 }
 

@@ -211,8 +211,9 @@ function readEntry(name: string, text: string, tensors: Map<string, SafetensorsE
     // A file may be an object that someone put together.
     if (!(data instanceof ARRAY_OF[as])) fail("ERR_FORMAT", `${where}.${array}`, `an array of ${as}`, data);
     tensors.delete(`${name}.${array}`);
-    // A detached array has no elements, and no copy can be made of it.
-    return (data.length ? data.slice() : new ARRAY_OF[as]()) as never;
+    // Copied by a constructor, as a Buffer's slice is a view; a detached array has no elements, and cannot be copied.
+    const elements: ArrayLike<number> = data.length ? data : [];
+    return new ARRAY_OF[as](elements) as never;
   };
   const rows = shape[0];
   const cols = shape.slice(1).reduce((a, b) => a * b, 1);

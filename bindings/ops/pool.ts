@@ -34,7 +34,14 @@ export interface GlobalPoolOptions {
 
 export const POOL = ["kernel", "stride", "padding", "layout", "out"] as const;
 
-function pool2d(engine: Engine, kernel: "f32_max_pool" | "f32_avg_pool", x: Input, o: AvgPoolOptions): Tensor {
+/** `counting` is what the kernel takes of its own. */
+function pool2d(
+  engine: Engine,
+  kernel: "f32_max_pool" | "f32_avg_pool",
+  x: Input,
+  o: PoolOptions,
+  ...counting: number[]
+): Tensor {
   const image = images(x, o.layout);
   if (image.h * image.w === 0) fail("ERR_SHAPE", "x", "at least one pixel", x.shape);
   const [kh, kw] = pair("kernel", o.kernel, 1);
@@ -50,8 +57,7 @@ function pool2d(engine: Engine, kernel: "f32_max_pool" | "f32_avg_pool", x: Inpu
   const line = (image.w + left + right + 2 * kw + 16) * inner * 4;
   return engine.produce(shape, out, [placeBytes(x), line], (y, [xs, ls]) => {
     if (!y.size) return;
-    const last = kernel === "f32_avg_pool" ? [Number(o.countIncludePad ?? true)] : [];
-    const sizes = [planes, inner, image.h, image.w, kh, kw, sh, sw, top, left, right, oh, ow, ...last];
+    const sizes = [planes, inner, image.h, image.w, kh, kw, sh, sw, top, left, right, oh, ow, ...counting];
     engine.kernels[kernel](...sizes, ls, place(engine, x, xs), y.ptr);
   });
 }
@@ -64,8 +70,9 @@ export function maxPool2d(engine: Engine, x: unknown, o: PoolOptions): Tensor {
 /** Mean of the pixels under each window. */
 export function avgPool2d(engine: Engine, x: unknown, o: AvgPoolOptions): Tensor {
   const checked = options("options", o, [...POOL, "countIncludePad"]);
-  flag("countIncludePad", checked.countIncludePad);
-  return pool2d(engine, "f32_avg_pool", input(engine, "x", x), checked);
+  const { countIncludePad = true } = checked;
+  const counting = Number(flag("countIncludePad", countIncludePad));
+  return pool2d(engine, "f32_avg_pool", input(engine, "x", x), checked, counting);
 }
 
 /** Mean of each channel: [N, C], ready for `linear`. */

@@ -248,7 +248,10 @@ function above(engine: Engine, x: Input, of: RowsOf, threshold: number, out: Spa
   });
 }
 
-/** The result of an operation by w as lists, rows of features if it has no layout; the dense one is given back. */
+/**
+ * An operation's result as lists, rows of features if it has no layout; the dense one is given back, and where that fails the streams
+ * of w that the operation made.
+ */
 export function handOver(engine: Engine, y: Tensor, layout?: ImageLayout, w?: PackedWeight): SparseTensor {
   const x = { shape: y.dims, size: y.size, tensor: y };
   try {
