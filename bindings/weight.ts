@@ -413,7 +413,8 @@ function decide(
   // A matrix may meet one row or many, a kernel has many pixels. Where dense is faster, it runs.
   const gain = (x: { oneRow: number; manyRows: number }) =>
     flat ? Math.sqrt(Math.max(1, x.oneRow) * Math.max(1, x.manyRows)) : x.manyRows;
-  // A more specific format is smaller at the same speed, so it takes more than a tie to leave it.
+  // What is offered first takes more than a tie to leave: sets and N:M are smaller at the same speed, and of blocks that fit as well the
+  // smaller ones ran MobileNet faster.
   const best = rated.reduce((a, b) => (gain(b) > gain(a) * 1.02 ? b : a));
   const worth = gain(best) >= WORTH && best.places <= m * k * SPARSE;
   const format = asked?.format ?? (worth ? best.format : "dense");
