@@ -8,7 +8,7 @@ import { isPacked } from "./io/packed.js";
 import type { Dtype, SafetensorsData, SafetensorsEntry, SafetensorsFile } from "./io/safetensors.js";
 import { readSafetensors, toFloat32 } from "./io/safetensors.js";
 import { type Bitmap, blocksOf, popcount } from "./patterns/bitmap.js";
-import { detect } from "./patterns.js";
+import { detectIn } from "./patterns/detect.js";
 import type { Tensor } from "./tensor.js";
 import { interleave, randomValues, warmed } from "./timing.js";
 import type { PackedWeight } from "./weight.js";
@@ -191,11 +191,12 @@ function readsOneChannel(shape: readonly number[]): boolean {
 }
 
 function structureOf(values: Float32Array, shape: readonly number[]): { nnz: number; structure: string } {
-  const { nnz, name, rows, cols } = detect(values, shape);
+  const { nonzeros } = new Source(values, shape);
+  const { nnz, name, rows, cols } = detectIn(nonzeros);
   const notes = readsOneChannel(shape) ? ["depthwise or one input channel", name] : [name];
   if (nnz > 0 && nnz < values.length) {
-    const map = new Source(values, [rows, cols]).nonzeros;
-    notes.push(countEmpty(rows, blocksOf(map, 1, cols), "row"), countEmpty(cols, blocksOf(map, rows, 1), "column"));
+    notes.push(countEmpty(rows, blocksOf(nonzeros, 1, cols), "row"));
+    notes.push(countEmpty(cols, blocksOf(nonzeros, rows, 1), "column"));
   }
   return { nnz, structure: notes.filter((note) => note !== "").join(", ") };
 }

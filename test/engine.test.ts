@@ -603,7 +603,7 @@ test("maxMemory: streams that cannot be made take none of the others with them",
   engine.dispose();
 });
 
-test("maxMemory: a memory in a great many pieces refuses as any other, and keeps its streams", async () => {
+test("maxMemory: a memory in 125,000 pieces refuses without an overflow, and keeps its streams", async () => {
   const engine = await createEngine({ maxMemory: 2 ** 25 });
   const w = engine.pack(zeros(300 * 300).fill(1), [300, 300], { format: "csr" });
   engine.linear(like(1, 300), w).dispose();
