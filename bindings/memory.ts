@@ -14,7 +14,11 @@ const GUARD = 64;
 
 const up = (n: number, to: number) => Math.ceil(n / to) * to;
 
-const scratchBytes = (sizes: readonly number[]) => sizes.reduce((sum, size) => sum + up(size + TAIL, ALIGN), 0);
+function scratchBytes(sizes: readonly number[]): number {
+  let bytes = 0;
+  for (const size of sizes) bytes += up(size + TAIL, ALIGN);
+  return bytes;
+}
 
 /**
  * The engine's memory and its allocator: first fit over an address-ordered free list whose neighbours merge, so that what is
@@ -69,22 +73,22 @@ export class Memory {
   }
 
   get f32(): Float32Array {
-    if (this.#f32.buffer !== this.wasm.buffer) this.#f32 = new Float32Array(this.wasm.buffer);
+    if (!this.#f32.length) this.#f32 = new Float32Array(this.wasm.buffer);
     return this.#f32;
   }
 
   get u32(): Uint32Array {
-    if (this.#u32.buffer !== this.wasm.buffer) this.#u32 = new Uint32Array(this.wasm.buffer);
+    if (!this.#u32.length) this.#u32 = new Uint32Array(this.wasm.buffer);
     return this.#u32;
   }
 
   get u16(): Uint16Array {
-    if (this.#u16.buffer !== this.wasm.buffer) this.#u16 = new Uint16Array(this.wasm.buffer);
+    if (!this.#u16.length) this.#u16 = new Uint16Array(this.wasm.buffer);
     return this.#u16;
   }
 
   /** A view of `length` floats at `ptr`, good until the next allocation. */
-  floats(ptr: number, length: number): Float32Array {
+  floats(ptr: number, length: number): Float32Array<ArrayBuffer> {
     return new Float32Array(this.wasm.buffer, ptr, length);
   }
 
@@ -116,7 +120,7 @@ export class Memory {
    */
   working(result: number | undefined, sizes: readonly number[]): { ptr: number; scratch: number[] } {
     const total = scratchBytes(sizes);
-    this.#prepare(result === undefined ? [] : [result], total);
+    if (result !== undefined || total > this.#scratch.size) this.#prepare(result === undefined ? [] : [result], total);
     const ptr = result === undefined ? 0 : this.alloc(result);
     try {
       if (total > this.#scratch.size) this.#scratch = { ptr: this.#take(total), size: total };
@@ -126,11 +130,11 @@ export class Memory {
     }
     this.#working = true;
     let at = this.#scratch.ptr;
-    const scratch = sizes.map((size) => {
-      const here = at;
-      at += up(size + TAIL, ALIGN);
-      return here;
-    });
+    const scratch = sizes.slice();
+    for (let i = 0; i < sizes.length; i++) {
+      scratch[i] = at;
+      at += up(sizes[i] + TAIL, ALIGN);
+    }
     return { ptr, scratch };
   }
 

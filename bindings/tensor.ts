@@ -36,8 +36,8 @@ export class Tensor extends Shaped {
    */
   get data(): Float32Array {
     const ptr = this.ptr;
-    const { wasm } = this.engine.memory;
-    if (this.#view.buffer !== wasm.buffer) this.#view = new Float32Array(wasm.buffer, ptr, this.size);
+    // Growing detaches all views, which have no elements then.
+    if (this.#view.length !== this.size) this.#view = this.engine.memory.floats(ptr, this.size);
     return this.#view;
   }
 
