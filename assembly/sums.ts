@@ -2,7 +2,7 @@ import { Flag, Simd } from "./simd";
 
 /** The sums of one output row that active inputs scatter into: m floats in L1, up to a whole vector. */
 export class Sums {
-  @inline static start(sums: usize, m: i32, y: usize, bias: usize, flags: i32): void {
+  static start(sums: usize, m: i32, y: usize, bias: usize, flags: i32): void {
     const end = sums + ((<usize>m) << 2);
     const zero = f32x4.splat(0);
     if (flags & (Flag.Accumulate | Flag.Bias)) {
@@ -17,7 +17,7 @@ export class Sums {
     }
   }
 
-  @inline static finish(sums: usize, m: i32, y: usize, flags: i32, lo: f32, hi: f32): void {
+  static finish(sums: usize, m: i32, y: usize, flags: i32, lo: f32, hi: f32): void {
     // Without a clamp the range is everything; pmin and pmax let a NaN through.
     const l = f32x4.splat(flags & Flag.Clamp ? lo : -f32.POSITIVE_INFINITY),
       h = f32x4.splat(flags & Flag.Clamp ? hi : f32.POSITIVE_INFINITY);

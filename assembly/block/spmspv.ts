@@ -4,7 +4,7 @@
 //   column   n × u16 an eighth of the byte offset of a block's first output, up to a multiple of 16 bytes; n × 4 or 8 f32
 //   ahead: up to 336 bytes from a column's start are read, also where n is 0
 //   sums     m floats up to a multiple of 8, and 16 bytes more
-import { Simd } from "../simd";
+import { Flag, Simd } from "../simd";
 import { Ahead, Sums } from "../sums";
 
 class Blocks {
@@ -30,12 +30,18 @@ class Blocks {
     const channels: usize = load<u32>(plan, 8);
     const ahead = load<u32>(plan, 16);
     let touched = f32x4.splat(0);
-    for (; outputs > 0; --outputs, y += yStride) {
-      Sums.start(sums, m, y, bias, flags);
+    for (let output: usize = 0; output < <usize>outputs; ++output, y += yStride) {
+      // Whole vectors of sums need no place of their own.
+      const at = m & 7 ? sums : y;
+      Sums.start(at, m, y, bias, flags);
       let columns: usize = load<u32>(plan, 12);
-      for (let t = taps; t > 0; --t, near += 4, columns += channels << 3) {
-        const row: usize = load<u32>(near);
-        if (row == 0xffffffff) continue;
+      for (let t = taps; t > 0; --t, columns += channels << 3) {
+        let row = output;
+        if (near) {
+          row = load<u32>(near);
+          near += 4;
+          if (row == 0xffffffff) continue;
+        }
         const end = (<usize>load<u32>(indptr + (row << 2), 4)) << 2;
         for (let i = (<usize>load<u32>(indptr + (row << 2))) << 2; i < end; i += 4) {
           const column = columns + ((<usize>load<u32>(indices + i)) << 3);
@@ -46,8 +52,8 @@ class Blocks {
           let v = o + (((<usize>n + 7) >> 3) << 4);
           // Blocks of one column differ, so the sums of a turn do not wait for each other.
           for (; n > 1; n -= 2) {
-            const p = sums + ((<usize>load<u16>(o)) << 3);
-            const q = sums + ((<usize>load<u16>(o, 2)) << 3);
+            const p = at + ((<usize>load<u16>(o)) << 3);
+            const q = at + ((<usize>load<u16>(o, 2)) << 3);
             if (V == 1) {
               const a = Simd.madd(v128.load(v), x, v128.load(p));
               const b = Simd.madd(v128.load(v, 16), x, v128.load(q));
@@ -67,14 +73,14 @@ class Blocks {
             v += V << 5;
           }
           if (n > 0) {
-            const p = sums + ((<usize>load<u16>(o)) << 3);
+            const p = at + ((<usize>load<u16>(o)) << 3);
             v128.store(p, Simd.madd(v128.load(v), x, v128.load(p)));
             if (V == 2) v128.store(p, Simd.madd(v128.load(v, 16), x, v128.load(p, 16)), 16);
           }
         }
       }
       v128.store(sums + (((<usize>m + 7) >> 3) << 5), touched);
-      Sums.finish(sums, m, y, flags, lo, hi);
+      if (at != y || flags & Flag.Clamp) Sums.finish(at, m, y, flags, lo, hi);
     }
   }
 }

@@ -27,12 +27,16 @@ export function f32_dense_spmspv(
   const channels = load<u32>(plan, 8);
   const bytes: usize = load<u32>(plan, 16);
   const stop = sums + bytes;
-  for (; outputs > 0; --outputs, y += yStride) {
+  for (let output: usize = 0; output < <usize>outputs; ++output, y += yStride) {
     Sums.start(sums, m, y, bias, flags);
     let values: usize = load<u32>(plan, 12);
-    for (let t = taps; t > 0; --t, near += 4, values += channels * bytes) {
-      const row: usize = load<u32>(near);
-      if (row == 0xffffffff) continue;
+    for (let t = taps; t > 0; --t, values += channels * bytes) {
+      let row = output;
+      if (near) {
+        row = load<u32>(near);
+        near += 4;
+        if (row == 0xffffffff) continue;
+      }
       const end = (<usize>load<u32>(indptr + (row << 2), 4)) << 2;
       let i = (<usize>load<u32>(indptr + (row << 2))) << 2;
       for (; i + 12 < end; i += 16) {

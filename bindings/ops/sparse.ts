@@ -29,8 +29,10 @@ interface Walk {
   samples: number;
   taps: number;
   groups: number;
-  /** outputs × taps numbers of input rows, or {@link NOWHERE}; undefined if they are too many to be worth their bytes. */
-  near: Uint32Array | undefined;
+  /** outputs × taps numbers of input rows, or {@link NOWHERE}; none where each output reads its own row. */
+  near?: Uint32Array;
+  /** Whether they are too many to be worth their bytes. */
+  tooMany?: boolean;
 }
 
 /** A kernel's predicted ns: what is fixed, and what each meeting of an active input and a tap adds. */
@@ -60,7 +62,7 @@ function makePlan(
   const { samples, outputs, groups } = walk;
   const [m, k] = [w.dims[0], w.matrix.cols];
   // 16 bits number the outputs of a column.
-  const able = m <= 65535 && walk.near ? kernelsFor("spmspv", w.structure(false, groups)) : [];
+  const able = m <= 65535 && !walk.tooMany ? kernelsFor("spmspv", w.structure(false, groups)) : [];
   // Any other name is one of the dense way's, which knows all that it takes.
   const known = able.some(({ name }) => name === force);
   const best = known ? undefined : dense();
@@ -104,7 +106,7 @@ function run(
   const { memory, kernels } = engine;
   const m = w.dims[0];
   const { outputs, inputRows, samples, taps, groups } = walk;
-  const near = walk.near as Uint32Array;
+  const { near } = walk;
   const call = kernels[kernel.name];
   const pixels = planes ? outputs * m * 4 : 0;
   return engine.produceWith(
@@ -112,10 +114,17 @@ function run(
     () => w.columnStreams(kernel, taps, groups),
     shape,
     f.out,
-    [near.length * 4, placeBytes(f.bias), Math.ceil(m / 8) * 32 + 16, pixels, planes ? placeBytes(f.residual) : 0],
-    (y, [nearAt, bs, sums, rowsAt, rs], lowered) => {
+    [
+      near ? near.length * 4 : 0,
+      placeBytes(f.bias),
+      Math.ceil(m / 8) * 32 + 16,
+      pixels,
+      planes ? placeBytes(f.residual) : 0,
+    ],
+    (y, [nearPlace, bs, sums, rowsAt, rs], lowered) => {
+      const nearAt = near ? nearPlace : 0;
       const bias = place(engine, f.bias, bs);
-      memory.u32.set(near, nearAt / 4);
+      if (near) memory.u32.set(near, nearAt / 4);
       if (f.residual && !planes) copyInto(engine, f.residual, y.ptr);
       const residual = planes ? place(engine, f.residual, rs) : 0;
       const { ptr, indices, values } = x.lists;
@@ -169,8 +178,7 @@ function planLinearSparse(
   const { rows } = x;
   const key = force === undefined ? -1 - rows : `sparse ${rows} ${forcedKey(force)}`;
   const plan = w.plans.get(key, () => {
-    const near = Uint32Array.from({ length: rows }, (_, r) => r);
-    const walk: Walk = { outputs: rows, inputRows: rows, samples: 1, taps: 1, groups: 1, near };
+    const walk: Walk = { outputs: rows, inputRows: rows, samples: 1, taps: 1, groups: 1 };
     const dense = () => planLinear(engine, { shape: [rows, k], size: x.size }, w, force).ways[0];
     return makePlan(engine, w, x.size, walk, force, dense);
   }) as SparsePlan;
@@ -186,8 +194,9 @@ function planConv2dSparse(engine: Engine, x: SparseTensor, w: PackedWeight, o: C
   const key = `sparse ${image.n} ${image.h} ${image.w} ${groups} ${Object.values(win).join(" ")} ${forcedKey(o.forceKernel)}`;
   const plan = w.plans.get(key, () => {
     const { kh, kw, sh, sw, dh, dw, top, left, oh, ow } = win;
-    const near = oh * ow * kh * kw > MOST_NEAR ? undefined : new Uint32Array(oh * ow * kh * kw);
-    for (let oy = 0, i = 0; near && oy < oh; oy++) {
+    const tooMany = oh * ow * kh * kw > MOST_NEAR;
+    const near = new Uint32Array(tooMany ? 0 : oh * ow * kh * kw);
+    for (let oy = 0, i = 0; !tooMany && oy < oh; oy++) {
       for (let ox = 0; ox < ow; ox++) {
         for (let ky = 0; ky < kh; ky++) {
           for (let kx = 0; kx < kw; kx++) {
@@ -199,7 +208,7 @@ function planConv2dSparse(engine: Engine, x: SparseTensor, w: PackedWeight, o: C
       }
     }
     const inputRows = image.h * image.w;
-    const walk: Walk = { outputs: oh * ow, inputRows, samples: image.n, taps: kh * kw, groups, near };
+    const walk: Walk = { outputs: oh * ow, inputRows, samples: image.n, taps: kh * kw, groups, near, tooMany };
     return makePlan(engine, w, x.size, walk, o.forceKernel, () => planConv2d(engine, input, w, o).ways[0]);
   }) as SparsePlan;
   // One plan for both layouts: only the order of the result's dimensions differs.
@@ -257,7 +266,7 @@ export function explainSparse(
     best?.op === "spmspv" ? (visits * stored) / Math.max(1, w.matrix.cols) : walk.samples * walk.outputs * stored;
   const active = `${(100 * x.density).toFixed(1)}% of the input active`;
   const other = ways.find(({ cuts }) => cuts[0].kernel.op === "spmspv");
-  const because = walk.near ? "no kernel walks this weight's columns" : "there are too many taps to list";
+  const because = !walk.tooMany ? "no kernel walks this weight's columns" : "there are too many taps to list";
   const none = o.forceKernel === undefined ? `, as ${because}` : "";
   const why = other ? `, ${(other.ns / ways[0].ns).toFixed(2)}x as fast here as sparse inputs` : none;
   const note = best?.op === "spmspv" ? active : `dense inputs${why}: ${active}`;
