@@ -6,17 +6,6 @@
 //         up to 12 bytes past the end are read, never used
 import { Flag, Simd } from "../simd";
 
-class Rows {
-  @inline static finish(sum: v128, y: usize, bias: usize, left: i32, flags: i32, lo: f32, hi: f32): void {
-    if (left <= 0) return;
-    let a = sum;
-    if (flags & Flag.Accumulate) a = f32x4.add(a, v128.load(y));
-    if (flags & Flag.Bias) a = f32x4.add(a, v128.load(bias));
-    if (flags & Flag.Clamp) a = Simd.clamp(a, f32x4.splat(lo), f32x4.splat(hi));
-    Simd.storeLanes(y, a, left);
-  }
-}
-
 export function f32_dense_gemv(plan: usize, x: usize, y: usize, bias: usize, flags: i32, lo: f32, hi: f32): void {
   const k = load<u32>(plan, 8);
   const zero = f32x4.splat(0);
@@ -55,11 +44,18 @@ export function f32_dense_gemv(plan: usize, x: usize, y: usize, bias: usize, fla
       a3 = Simd.madd(v128.load(w, 48), s, a3);
       w += 64;
     }
-    Rows.finish(f32x4.add(a0, b0), y, bias, left, flags, lo, hi);
-    Rows.finish(f32x4.add(a1, b1), y + 16, bias + 16, left - 4, flags, lo, hi);
-    Rows.finish(f32x4.add(a2, b2), y + 32, bias + 32, left - 8, flags, lo, hi);
-    Rows.finish(f32x4.add(a3, b3), y + 48, bias + 48, left - 12, flags, lo, hi);
-    y += 64;
-    bias += 64;
+    a0 = f32x4.add(a0, b0);
+    a1 = f32x4.add(a1, b1);
+    a2 = f32x4.add(a2, b2);
+    a3 = f32x4.add(a3, b3);
+    for (let rows = min<i32>(left, 16); rows > 0; rows -= 4, y += 16, bias += 16) {
+      if (flags & Flag.Accumulate) a0 = f32x4.add(a0, v128.load(y));
+      if (flags & Flag.Bias) a0 = f32x4.add(a0, v128.load(bias));
+      if (flags & Flag.Clamp) a0 = Simd.clamp(a0, f32x4.splat(lo), f32x4.splat(hi));
+      Simd.storeLanes(y, a0, rows);
+      a0 = a1;
+      a1 = a2;
+      a2 = a3;
+    }
   }
 }
