@@ -132,6 +132,8 @@ interface Job {
   overrun?: number;
   /** Elements of the lists that the kernel makes; y is their indptr. */
   lists?: number;
+  /** Floats that each of the lists may take; default as many as they end with. */
+  room?: number;
   /** Length of the buffer `work`, which may change as well. */
   work?: number;
   /** Most results are zeros, and should be: they do not make a test mistrusted. */
@@ -141,9 +143,6 @@ interface Job {
   /** From the addresses of inputs, y, indices and values, and work to the call. Streams are laid out here. */
   prepare(at: Record<string, number>): () => void;
 }
-
-/** Room that lists need behind their elements. */
-const LIST_ROOM = 4;
 
 /** A build over a guarded memory. */
 class Bed {
@@ -188,8 +187,9 @@ class Bed {
     const outputs = [{ start: at.y / 4, places: job.places, overrun: job.overrun ?? 0 }];
     if (job.lists !== undefined) {
       for (const name of ["indices", "values"]) {
-        at[name] = memory.room(name, job.lists + LIST_ROOM);
-        outputs.push({ start: at[name] / 4, places: grid([job.lists, 1]), overrun: LIST_ROOM });
+        const room = job.room ?? job.lists;
+        at[name] = memory.room(name, room);
+        outputs.push({ start: at[name] / 4, places: grid([job.lists, 1]), overrun: room - job.lists });
       }
     }
     if (job.work !== undefined) at.work = memory.room("work", job.work);
@@ -1861,7 +1861,7 @@ const toLists: Testers = {
             const actual = bed.perform({
               label,
               view: bed.pick(viewsOf("x", "y", "indices", "values")),
-              slack: { x: 12 },
+              slack: { x: 60 },
               inputs: { x },
               y: rows + 1,
               places: grid([rows + 1, 1]),
@@ -2143,9 +2143,9 @@ function checkWinners(
   const flags = (relu ? 1 : 0) | (exact ? 2 : 0);
   const job = {
     view,
-    slack: { x: 12, factors: 12 },
+    slack: { x: 60, factors: 12, values: 60, work: 60 },
     inputs: (factors ? { x, factors } : { x }) as Record<string, Float32Array>,
-    work: 2 * (n + 4) + 2048,
+    work: 3 * (n + 4) + 1024,
   };
   const actual = bed.perform({
     ...job,
@@ -2153,6 +2153,7 @@ function checkWinners(
     y: rows + 1,
     places: grid([rows + 1, 1]),
     lists: (expected.length - rows - 1) / 2,
+    room: x.length + 4,
     prepare: (at) => {
       const to = [at.work, at.y, at.indices, at.values];
       return () => bed.kernels[kernel.name](at.x, rows, cols, scopeRows, k, at.factors ?? 0, flags, ...to);

@@ -3,15 +3,20 @@
 //
 //   x        rows × cols floats
 //   factors  cols floats that the ranking multiplies x by (boosting), or 0 for none
-//   work     2 · (scopeRows · cols + 4) floats
+//   work     3 · (scopeRows · cols + 4) + 1024 floats
 //   indptr   rows + 1 u32; indices  u32 and values  f32, rows · cols + 4 each
 //   Dense    values are a matrix as x is, zero where nothing passes; indptr and indices are not used. It may be x.
 //
-// Up to 12 bytes past the end of x and factors are read. Nothing is sorted: of many ranks, a sample gives a bound that leaves little
-// more than k of them; the range of these is narrowed until k are left. 160 of 1600: 1.7 µs, if it is halved each time 1.9, if integer
-// keys of all ranks are stored first 2.3, by a histogram of the upper 11 bits of these 3.2, of equal values 2.4 and 6.4 (Zen 4,
-// Node 24, 2026-11).
-import { Lists } from "../layout/lists";
+// Up to 60 bytes past the end of x, work and values and 12 past that of factors are read. Nothing is sorted: of many ranks, a sample gives
+// a bound that leaves little more than k of them; the range of these is narrowed until k are left. Rows that compete each by itself are
+// turned, so that four are searched at once, one in each lane. What passes is found by walking the bits of 64 ranks.
+//
+// 160 of 1600 and 100 times 8 of 64, µs: 1.9 and 12.5; with guesses halfway 2.2 and 13.7; rows one by one, which each call for sums across
+// lanes, and four lanes at a time brought to the front by a swizzle 3.4 and 23.4; a bound for few ranks from the largest of groups, and
+// ranking what reaches it by counting, 19.6 (Cascade Lake, Node 24). 160 of 1600 by integer keys of all ranks 2.3 instead of then 1.7, by
+// a histogram of the upper 11 bits of these 3.2, of equal values 2.4 and 6.4 (Zen 4, Node 24, 2026-11).
+import { Bits } from "../layout/lists";
+import { f32_transpose } from "../layout/transpose";
 import { Simd } from "../simd";
 
 /** The bits of `flags`. */
@@ -33,11 +38,9 @@ const LEAST: i32 = i32.MIN_VALUE;
 const LOWEST: i32 = i32.MIN_VALUE + 0x7fffff;
 /** The bits of a NaN, which reaches nothing. */
 const NONE: i32 = -1;
-/** Below so many, a sample costs more than it saves. */
+/** Below so many, a sample costs more than it saves. Four rows of fewer fit `work`. */
 const FEW: i32 = 512;
 const SAMPLE: i32 = 128;
-/** Of so many ranks and more, the first turns take them to lie evenly: of few, the division takes longer than the turns it saves. */
-const MANY: i32 = 128;
 
 class Ranks {
   /** How many of n ranks are at least the float of key t. No NaN is, nor what lies behind the last up to a whole vector. */
@@ -51,82 +54,192 @@ class Ranks {
     return i32x4.extract_lane(sum, 0) + i32x4.extract_lane(sum, 1);
   }
 
-  /** The float of a key, and back. */
   @inline static float(key: i32): f32 {
     return reinterpret<f32>(key ^ ((key >> 31) & 0x7fffffff));
   }
 
-  @inline static key(x: f32): i32 {
-    const bits = reinterpret<i32>(x);
-    return bits ^ ((bits >> 31) & 0x7fffffff);
+  /** The floats of four keys, and back. */
+  @inline static floats(keys: v128): v128 {
+    return v128.xor(keys, v128.and(i32x4.shr_s(keys, 31), i32x4.splat(0x7fffffff)));
   }
 
-  /**
-   * The k-th largest of n ranks, or any number that exactly k of them reach; LEAST where fewer than k are numbers. `guess` is the
-   * last scope's, which is a good guess at this one's.
-   */
+  /** The least key that passes where the k-th is t. −0 is 0. */
+  @inline static least(t: i32, flags: i32): i32 {
+    return flags & Mode.Relu && t < 1 ? 1 : t == -1 ? 0 : t;
+  }
+
+  /** The key of the k-th largest of n ranks, or of any number that exactly k of them reach; LEAST where fewer than k are numbers. */
   static search(ranks: usize, n: i32, k: i32, guess: i32): i32 {
-    let least = f32x4.splat(Infinity);
-    let most = f32x4.splat(-Infinity);
-    // What is NaN replaces neither.
-    for (let p = ranks, end = ranks + ((<usize>n) << 2); p < end; p += 16) {
-      const v = v128.load(p);
-      least = f32x4.pmin(least, v);
-      most = f32x4.pmax(most, v);
-    }
-    least = f32x4.pmin(least, v128.shuffle<i32>(least, least, 2, 3, 0, 1));
-    most = f32x4.pmax(most, v128.shuffle<i32>(most, most, 2, 3, 0, 1));
-    const low = Ranks.key(min<f32>(f32x4.extract_lane(least, 0), f32x4.extract_lane(least, 1)));
-    const top = max<f32>(f32x4.extract_lane(most, 0), f32x4.extract_lane(most, 1));
-    // At least k reach lo, unless there are NaNs; fewer reach hi. How many do, or may.
-    let lo = low;
-    let hi = Ranks.key(top) + 1;
-    let above = n;
-    let below = 0;
-    for (let turn = 0; hi - 1 > lo; ++turn) {
-      let t = lo + <i32>(<u32>(hi - lo) >> 1);
-      // The guess goes first, and then what is a little further on. Of many, taking them to lie evenly between lo and hi saves some
-      // turns more. Halving the floats' range takes about half as many as halving the integers', which lie densest around 0; those
-      // end it in any case.
-      if (turn < 18) {
-        const share = n >= MANY && turn < 12 ? <f32>(above - k) / <f32>(above - below) : <f32>0.5;
-        const between = Ranks.key(Ranks.float(lo) * (1 - share) + Ranks.float(hi) * share);
-        const first = turn < 2 && guess > lo && guess < hi ? guess : between;
-        if (first > lo && first < hi) t = first;
-      }
-      const count = Ranks.atLeast(ranks, n, t);
-      if (count == k) return t;
-      const x = Ranks.float(t);
-      guess = Ranks.key(count > k ? x + (top - x) * 0.25 : x * 0.75);
-      // Without a branch: which way it goes is a coin's toss.
-      const up = (k - count) >> 31;
-      lo = (t & up) | (lo & ~up);
-      hi = (hi & up) | (t & ~up);
-      above = (count & up) | (above & ~up);
-      below = (below & up) | (count & ~up);
-    }
-    // Nobody has counted the lowest number yet.
-    return lo == low && Ranks.atLeast(ranks, n, lo) < k ? LEAST : lo;
+    return i32x4.extract_lane(Ranks.searches(ranks, (n + 3) >> 2, k, guess, true), 0);
   }
 
-  /** The k-th largest of n ranks, 0 < k < n, or any number that exactly k of them reach; LEAST where that is NaN. */
-  static kth(ranks: usize, n: i32, k: i32, spare: usize, guess: i32): i32 {
-    if (n < FEW) return Ranks.search(ranks, n, k, guess);
-    // A bound that the k-th is hardly ever below: the rank that it would have in a sample, and three deviations more.
+  /** A key that k of n ranks, and few more, hardly ever fail to reach: what the k-th would be in a sample, and three deviations more. */
+  static bound(ranks: usize, n: i32, k: i32, spare: usize): i32 {
     const step = (<usize>((n >> 2) / (SAMPLE >> 2))) << 4;
     for (let i: usize = 0; i < <usize>(SAMPLE >> 2); ++i) v128.store(spare + (i << 4), v128.load(ranks + i * step));
     const rank = (<f32>k * <f32>SAMPLE) / <f32>n;
     const wide = <i32>(rank + 3 * sqrt<f32>(rank)) + 4;
-    if (wide >= SAMPLE) return Ranks.search(ranks, n, k, guess);
-    const bound = f32x4.splat(Ranks.float(Ranks.search(spare, SAMPLE, wide, 0)));
-    let found = spare;
-    for (let p = ranks, end = ranks + ((<usize>n) << 2); p < end; p += 16) {
+    return wide < SAMPLE ? max<i32>(Ranks.search(spare, SAMPLE, wide, 0), LOWEST) : i32.MAX_VALUE;
+  }
+
+  /** Keys between lo and hi, otherwise others. */
+  @inline static between(lo: v128, hi: v128, keys: v128, others: v128): v128 {
+    return v128.bitselect(keys, others, v128.and(i32x4.gt_s(keys, lo), i32x4.lt_s(keys, hi)));
+  }
+
+  /** `search` of each lane of so many vectors by itself, or of all `together`, which then have the same result. */
+  static searches(ranks: usize, vectors: i32, k: i32, first: i32, together: bool): v128 {
+    const end = ranks + ((<usize>vectors) << 4);
+    const wanted = i32x4.splat(k);
+    const one = i32x4.splat(1);
+    let least = f32x4.splat(Infinity);
+    let most = f32x4.splat(-Infinity);
+    for (let p = ranks; p < end; p += 16) {
+      // What is NaN replaces neither.
       const v = v128.load(p);
-      found = Lists.keep(found, v, i32x4.bitmask(f32x4.ge(v, bound)));
+      least = f32x4.pmin(least, v);
+      most = f32x4.pmax(most, v);
     }
-    v128.store(found, i32x4.splat(NONE));
-    const left = <i32>((found - spare) >> 2);
-    return left >= k ? Ranks.search(spare, left, k, guess) : Ranks.search(ranks, n, k, guess);
+    if (together) {
+      least = f32x4.pmin(least, v128.shuffle<i32>(least, least, 2, 3, 0, 1));
+      most = f32x4.pmax(most, v128.shuffle<i32>(most, most, 2, 3, 0, 1));
+      // One number for all lanes: zeros of both signs are equal, but have keys of their own.
+      least = f32x4.splat(min<f32>(f32x4.extract_lane(least, 0), f32x4.extract_lane(least, 1)));
+      most = f32x4.splat(max<f32>(f32x4.extract_lane(most, 0), f32x4.extract_lane(most, 1)));
+    }
+    // k or more reach lo, but for the first, which stays where fewer are numbers; fewer reach hi.
+    const below = i32x4.sub(Ranks.floats(least), one);
+    let lo = below;
+    let hi = i32x4.add(Ranks.floats(most), one);
+    let guess = i32x4.splat(first);
+    for (let turn = 0; v128.any_true(i32x4.gt_s(i32x4.sub(hi, one), lo)); ++turn) {
+      // Where the guess does not lie between them halfway among the floats; halving the integers takes twice as many turns, as they lie
+      // densest around 0, but ends in any case.
+      let t = i32x4.add(lo, i32x4.shr_u(i32x4.sub(hi, lo), 1));
+      if (turn < 18) {
+        const half = f32x4.mul(f32x4.add(Ranks.floats(lo), Ranks.floats(hi)), f32x4.splat(0.5));
+        t = Ranks.between(lo, hi, guess, Ranks.between(lo, hi, Ranks.floats(half), t));
+      }
+      const limit = Ranks.floats(t);
+      let count = i32x4.splat(0);
+      let more = count;
+      let p = ranks;
+      for (; p + 48 < end; p += 64) {
+        count = i32x4.sub(count, f32x4.ge(v128.load(p), limit));
+        more = i32x4.sub(more, f32x4.ge(v128.load(p, 16), limit));
+        count = i32x4.sub(count, f32x4.ge(v128.load(p, 32), limit));
+        more = i32x4.sub(more, f32x4.ge(v128.load(p, 48), limit));
+      }
+      for (; p < end; p += 16) count = i32x4.sub(count, f32x4.ge(v128.load(p), limit));
+      count = i32x4.add(count, more);
+      if (together) {
+        count = i32x4.add(count, v128.shuffle<i32>(count, count, 2, 3, 0, 1));
+        count = i32x4.add(count, v128.shuffle<i32>(count, count, 1, 0, 3, 2));
+      }
+      // The next guess takes numbers to grow rarer towards the greatest about as they do in the tail of a normal distribution.
+      const excess = f32x4.convert_i32x4_s(i32x4.sub(count, wanted));
+      const share = f32x4.div(excess, f32x4.convert_i32x4_s(i32x4.add(count, wanted)));
+      const step = f32x4.mul(f32x4.mul(f32x4.sub(most, limit), share), f32x4.splat(0.75));
+      guess = Ranks.floats(f32x4.add(limit, step));
+      const enough = i32x4.ge_s(count, wanted);
+      lo = v128.bitselect(t, lo, enough);
+      hi = v128.bitselect(hi, t, enough);
+      // Nobody asks for more than exactly k.
+      hi = v128.bitselect(i32x4.add(t, one), hi, i32x4.eq(count, wanted));
+    }
+    return v128.bitselect(i32x4.splat(LEAST), lo, i32x4.eq(lo, below));
+  }
+}
+
+/** What reaches a limit. */
+class Chosen {
+  /** Which of n ranks, at most 64; with `all` set NaNs too. */
+  @inline static bits(ranks: usize, n: i32, limit: v128, all: v128): u64 {
+    let bits: u64 = 0;
+    for (let i = 0; i < n; i += 16) {
+      const p = ranks + ((<usize>i) << 2);
+      bits |=
+        Bits.of(
+          v128.or(f32x4.ge(v128.load(p), limit), all),
+          v128.or(f32x4.ge(v128.load(p, 16), limit), all),
+          v128.or(f32x4.ge(v128.load(p, 32), limit), all),
+          v128.or(f32x4.ge(v128.load(p, 48), limit), all),
+        ) << i;
+    }
+    return bits & Bits.first(n);
+  }
+
+  /** Lists of the rows of x, whose ranks lie `apart` from them, from `to` on among the values; where they end. */
+  static lists(
+    x: usize,
+    apart: usize,
+    rows: i32,
+    cols: i32,
+    limit: v128,
+    all: v128,
+    indptr: usize,
+    indices: usize,
+    values: usize,
+    to: usize,
+  ): usize {
+    const aside = indices - values;
+    for (; rows > 0; --rows, indptr += 4) {
+      for (let c = 0; c < cols; c += 64) {
+        const n = min<i32>(cols - c, 64);
+        for (let bits = Chosen.bits(x + apart, n, limit, all); bits; bits &= bits - 1, to += 4) {
+          const i = <i32>ctz(bits);
+          store<u32>(to + aside, c + i);
+          store<f32>(to, load<f32>(x + ((<usize>i) << 2)));
+        }
+        x += (<usize>n) << 2;
+      }
+      store<u32>(indptr, <u32>((to - values) >> 2), 4);
+    }
+    return to;
+  }
+
+  /**
+   * What reaches another limit among such lists, whose ranks are given, in their place: nothing is written where something is still to be
+   * read. Of those that equal the limit only the first, unless `equals` is negative.
+   */
+  static again(
+    ranks: usize,
+    rows: i32,
+    equals: i32,
+    limit: v128,
+    all: v128,
+    indptr: usize,
+    indices: usize,
+    values: usize,
+    to: usize,
+  ): usize {
+    const aside = indices - values;
+    for (let from = to; rows > 0; --rows, indptr += 4) {
+      for (const end = values + ((<usize>load<u32>(indptr, 4)) << 2); from < end; ) {
+        const n = min<i32>(<i32>((end - from) >> 2), 64);
+        let bits = Chosen.bits(ranks, n, limit, all);
+        if (equals >= 0) {
+          let same: u64 = 0;
+          for (let i = 0; i < n; i += 4) {
+            const v = v128.load(ranks + ((<usize>i) << 2));
+            const equal = v128.or(f32x4.eq(v, limit), v128.and(f32x4.ne(v, v), all));
+            same |= (<u64>i32x4.bitmask(equal)) << i;
+          }
+          same &= bits;
+          bits ^= same;
+          for (; same && equals; same &= same - 1, --equals) bits |= same & (0 - same);
+        }
+        for (; bits; bits &= bits - 1, to += 4) {
+          const at = from + ((<usize>ctz(bits)) << 2);
+          store<u32>(to + aside, load<u32>(at + aside));
+          store<u32>(to, load<u32>(at));
+        }
+        from += (<usize>n) << 2;
+        ranks += (<usize>n) << 2;
+      }
+      store<u32>(indptr, <u32>((to - values) >> 2), 4);
+    }
+    return to;
   }
 }
 
@@ -146,10 +259,13 @@ export function f32_k_winners(
   const n = scopeRows * cols;
   const spare = work + ((<usize>n + 4) << 2);
   const rowBytes = (<usize>cols) << 2;
-  let kept: u32 = 0;
+  const dense = flags & Mode.Dense;
+  const exact = flags & Mode.Exact && k > 0 && k < n;
+  let to = values;
   let guess = 0;
-  if (!(flags & Mode.Dense)) store<u32>(indptr, 0);
-  for (; rows > 0; rows -= scopeRows) {
+  let keys = i32x4.splat(0);
+  if (!dense) store<u32>(indptr, 0);
+  for (let row = 0; row < rows; row += scopeRows) {
     // What is ranked lies in x already, unless it must be made or ends within a vector.
     let ranks = x;
     if (factors || n & 3) {
@@ -163,49 +279,80 @@ export function f32_k_winners(
       }
       v128.store(work + ((<usize>n) << 2), i32x4.splat(NONE));
     }
-    // No number's key reaches the greatest integer.
+    // The key of the k-th, or of a bound that few more than k reach, among which the winners are then chosen. No number's key reaches
+    // the greatest integer.
     let t = i32.MAX_VALUE;
+    let sure = n < FEW || k <= 0 || k >= n;
     if (k >= n) t = LEAST;
-    else if (k > 0) t = guess = Ranks.kth(ranks, n, k, spare, guess);
-    // −0 is 0.
-    if (t == -1) t = 0;
-    let equals = -1;
-    if (flags & Mode.Relu && t < 1) t = 1;
-    else if (flags & Mode.Exact && k > 0 && k < n) {
-      // Those above the k-th are fewer than k; the rest are the first of its equals.
-      const above = Ranks.atLeast(ranks, n, t == LEAST ? LOWEST : t + 1);
-      if (above < k) equals = k - above;
+    else if (k > 0) {
+      if (n >= FEW) t = Ranks.bound(ranks, n, k, spare);
+      else if (scopeRows == 1 && (row | 3) < rows) {
+        if (!(row & 3)) {
+          f32_transpose(4, cols, x, rowBytes, spare, 16);
+          if (factors) {
+            for (let c: usize = 0; c < rowBytes; c += 4) {
+              const p = spare + (c << 2);
+              v128.store(p, f32x4.mul(v128.load(p), v128.load32_splat(factors + c)));
+            }
+          }
+          keys = Ranks.searches(spare, n, k, guess, false);
+          guess = i32x4.extract_lane(keys, 1);
+        }
+        t = i32x4.extract_lane(keys, 0);
+        keys = v128.shuffle<i32>(keys, keys, 1, 2, 3, 0);
+      } else t = guess = Ranks.search(ranks, n, k, guess);
     }
-    const limit = f32x4.splat(Ranks.float(t));
-    const all = i32x4.splat(t == LEAST ? -1 : 0);
-    if (flags & Mode.Dense) {
+    const first = to;
+    // Ranks of what was listed, one after another: the values, unless these have other ranks or are not listed.
+    const chosen = dense || factors ? spare : to;
+    let found = chosen;
+    let limit: v128;
+    let all: v128;
+    let again = false;
+    while (true) {
+      const least = sure ? Ranks.least(t, flags) : t;
+      limit = f32x4.splat(Ranks.float(least));
+      all = i32x4.splat(least == LEAST ? -1 : 0);
+      if (!dense) to = Chosen.lists(x, ranks - x, scopeRows, cols, limit, all, indptr, indices, values, first);
+      if (sure && !exact) break;
+      found = to;
+      // Of ranks as a single row: numbers of columns and where it ends lie behind them, of no use.
+      if (chosen == spare) {
+        const behind = spare + ((<usize>n + 4) << 2);
+        found = Chosen.lists(ranks, 0, 1, n, limit, all, behind, behind, spare, spare);
+      }
+      v128.store(found, i32x4.splat(NONE));
+      if (sure) break;
+      sure = true;
+      const left = <i32>((found - chosen) >> 2);
+      if (left >= k) {
+        t = guess = Ranks.search(chosen, left, k, guess);
+        limit = f32x4.splat(Ranks.float(Ranks.least(t, flags)));
+        again = true;
+        break;
+      }
+      // NaNs, or a sample that is not like the rest.
+      t = Ranks.search(ranks, n, k, 0);
+    }
+    if (dense) {
       const bytes = (<usize>n) << 2;
       let left = n;
       for (let c: usize = 0; c < bytes; c += 16, left -= 4) {
-        Simd.storeLanes(
-          values + c,
-          v128.and(v128.load(x + c), v128.or(f32x4.ge(v128.load(ranks + c), limit), all)),
-          left,
-        );
+        Simd.storeLanes(to + c, v128.and(v128.load(x + c), v128.or(f32x4.ge(v128.load(ranks + c), limit), all)), left);
       }
       x += bytes;
-      values += bytes;
+      to += bytes;
       continue;
     }
-    for (let r = scopeRows; r > 0; --r, indptr += 4, x += rowBytes, ranks += rowBytes) {
-      for (let c = 0; c < cols; c += 4) {
-        const v = v128.load(ranks + ((<usize>c) << 2));
-        const inside = Lists.inside(cols - c);
-        let mask = i32x4.bitmask(v128.or(f32x4.ge(v, limit), all)) & inside;
-        if (equals >= 0) {
-          // The lowest bits among the equals go on as long as there are any left to take.
-          let same = i32x4.bitmask(v128.or(f32x4.eq(v, limit), v128.and(f32x4.ne(v, v), all))) & inside;
-          mask ^= same;
-          for (; same && equals; same &= same - 1, --equals) mask |= same & -same;
-        }
-        kept = Lists.append(indices, values, kept, c, v128.load(x + ((<usize>c) << 2)), mask);
-      }
-      store<u32>(indptr, kept, 4);
+    let equals = -1;
+    if (exact && !(flags & Mode.Relu && t < 1)) {
+      // Those above the k-th are fewer than k; the rest are the first of its equals.
+      t = t == -1 ? 0 : t;
+      const above = Ranks.atLeast(chosen, <i32>((found - chosen) >> 2), t == LEAST ? LOWEST : t + 1);
+      if (above < k) equals = k - above;
     }
+    if (again || equals >= 0) to = Chosen.again(chosen, scopeRows, equals, limit, all, indptr, indices, values, first);
+    x += (<usize>n) << 2;
+    indptr += (<usize>scopeRows) << 2;
   }
 }

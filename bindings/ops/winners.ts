@@ -171,7 +171,7 @@ function contest(engine: Engine, xIn: unknown, o: EitherOptions): Contest {
 }
 
 /** Bytes of the kernel's keys and of those that a sample leaves. */
-const workBytes = (candidates: number): number => 2 * (candidates + 4) * 4;
+const workBytes = (candidates: number): number => (3 * (candidates + 4) + 1024) * 4;
 
 function winnersOf(
   engine: Engine,
