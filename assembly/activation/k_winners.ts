@@ -11,10 +11,11 @@
 // a bound that leaves little more than k of them; the range of these is narrowed until k are left. Rows that compete each by itself are
 // turned, so that four are searched at once, one in each lane. What passes is found by walking the bits of 64 ranks.
 //
-// 160 of 1600 and 100 times 8 of 64, µs: 1.9 and 12.5; with guesses halfway 2.2 and 13.7; rows one by one, which each call for sums across
-// lanes, and four lanes at a time brought to the front by a swizzle 3.4 and 23.4; a bound for few ranks from the largest of groups, and
-// ranking what reaches it by counting, 19.6 (Cascade Lake, Node 24). 160 of 1600 by integer keys of all ranks 2.3 instead of then 1.7, by
-// a histogram of the upper 11 bits of these 3.2, of equal values 2.4 and 6.4 (Zen 4, Node 24, 2026-11).
+// 160 of 1600 and 100 times 8 of 64, kernel alone, µs: 1.9 and 10.8. Rows one by one, each with sums across lanes, halving the range of
+// floats, what passes brought to the front of four lanes by a swizzle 3.4 and 23.4; with bits instead of swizzles 2.2 and about 17; four rows
+// at once, 13.7; guesses along the tail alone up to 1.5 times the turns where numbers lie evenly. Few ranks ranked by counting for each
+// how many are greater, after a bound from the largest of groups: 19.6 (Cascade Lake, Node 24, 2026-11). 160 of 1600 by integer keys of
+// all ranks 2.3, by a histogram of the upper 11 bits of these 3.2, where the first way took 1.7 (Zen 4).
 import { Bits } from "../layout/lists";
 import { f32_transpose } from "../layout/transpose";
 import { Simd } from "../simd";
@@ -63,28 +64,15 @@ class Ranks {
     return v128.xor(keys, v128.and(i32x4.shr_s(keys, 31), i32x4.splat(0x7fffffff)));
   }
 
-  /** The least key that passes where the k-th is t. −0 is 0. */
-  @inline static least(t: i32, flags: i32): i32 {
-    return flags & Mode.Relu && t < 1 ? 1 : t == -1 ? 0 : t;
+  /** The least floats that pass where the k-th have these keys. −0 is 0. */
+  @inline static limits(keys: v128, flags: i32): v128 {
+    const zeros = i32x4.eq(keys, i32x4.splat(-1));
+    return Ranks.floats(flags & Mode.Relu ? i32x4.max_s(keys, i32x4.splat(1)) : i32x4.sub(keys, zeros));
   }
 
   /** The key of the k-th largest of n ranks, or of any number that exactly k of them reach; LEAST where fewer than k are numbers. */
   static search(ranks: usize, n: i32, k: i32, guess: i32): i32 {
     return i32x4.extract_lane(Ranks.searches(ranks, (n + 3) >> 2, k, guess, true), 0);
-  }
-
-  /** A key that k of n ranks, and few more, hardly ever fail to reach: what the k-th would be in a sample, and three deviations more. */
-  static bound(ranks: usize, n: i32, k: i32, spare: usize): i32 {
-    const step = (<usize>((n >> 2) / (SAMPLE >> 2))) << 4;
-    for (let i: usize = 0; i < <usize>(SAMPLE >> 2); ++i) v128.store(spare + (i << 4), v128.load(ranks + i * step));
-    const rank = (<f32>k * <f32>SAMPLE) / <f32>n;
-    const wide = <i32>(rank + 3 * sqrt<f32>(rank)) + 4;
-    return wide < SAMPLE ? max<i32>(Ranks.search(spare, SAMPLE, wide, 0), LOWEST) : i32.MAX_VALUE;
-  }
-
-  /** Keys between lo and hi, otherwise others. */
-  @inline static between(lo: v128, hi: v128, keys: v128, others: v128): v128 {
-    return v128.bitselect(keys, others, v128.and(i32x4.gt_s(keys, lo), i32x4.lt_s(keys, hi)));
   }
 
   /** `search` of each lane of so many vectors by itself, or of all `together`, which then have the same result. */
@@ -112,13 +100,15 @@ class Ranks {
     let lo = below;
     let hi = i32x4.add(Ranks.floats(most), one);
     let guess = i32x4.splat(first);
+    // How many reach lo, of each lane's all at first, and hi.
+    let above = i32x4.splat(vectors);
+    let fewer = i32x4.splat(0);
     for (let turn = 0; v128.any_true(i32x4.gt_s(i32x4.sub(hi, one), lo)); ++turn) {
-      // Where the guess does not lie between them halfway among the floats; halving the integers takes twice as many turns, as they lie
-      // densest around 0, but ends in any case.
+      // Halfway, where the guess does not lie between them, and in the end.
       let t = i32x4.add(lo, i32x4.shr_u(i32x4.sub(hi, lo), 1));
       if (turn < 18) {
-        const half = f32x4.mul(f32x4.add(Ranks.floats(lo), Ranks.floats(hi)), f32x4.splat(0.5));
-        t = Ranks.between(lo, hi, guess, Ranks.between(lo, hi, Ranks.floats(half), t));
+        const inside = v128.and(i32x4.gt_s(guess, lo), i32x4.lt_s(guess, hi));
+        t = v128.bitselect(guess, t, inside);
       }
       const limit = Ranks.floats(t);
       let count = i32x4.splat(0);
@@ -136,16 +126,27 @@ class Ranks {
         count = i32x4.add(count, v128.shuffle<i32>(count, count, 2, 3, 0, 1));
         count = i32x4.add(count, v128.shuffle<i32>(count, count, 1, 0, 3, 2));
       }
-      // The next guess takes numbers to grow rarer towards the greatest about as they do in the tail of a normal distribution.
-      const excess = f32x4.convert_i32x4_s(i32x4.sub(count, wanted));
-      const share = f32x4.div(excess, f32x4.convert_i32x4_s(i32x4.add(count, wanted)));
-      const step = f32x4.mul(f32x4.mul(f32x4.sub(most, limit), share), f32x4.splat(0.75));
-      guess = Ranks.floats(f32x4.add(limit, step));
       const enough = i32x4.ge_s(count, wanted);
       lo = v128.bitselect(t, lo, enough);
       hi = v128.bitselect(hi, t, enough);
+      above = v128.bitselect(count, above, enough);
+      fewer = v128.bitselect(fewer, count, enough);
       // Nobody asks for more than exactly k.
       hi = v128.bitselect(i32x4.add(t, one), hi, i32x4.eq(count, wanted));
+      // Guesses take numbers in turn to lie evenly between lo and hi, and to grow rarer towards the greatest about as in the tail of a
+      // normal distribution. The one helps where the other is slow.
+      let from = limit;
+      let to = f32x4.add(f32x4.mul(most, f32x4.splat(0.75)), f32x4.mul(limit, f32x4.splat(0.25)));
+      let parts = i32x4.sub(count, wanted);
+      let among = i32x4.add(count, wanted);
+      if (turn & 1) {
+        from = Ranks.floats(lo);
+        to = Ranks.floats(hi);
+        parts = i32x4.sub(above, wanted);
+        among = i32x4.sub(above, fewer);
+      }
+      const share = f32x4.div(f32x4.convert_i32x4_s(parts), f32x4.convert_i32x4_s(among));
+      guess = Ranks.floats(f32x4.add(from, f32x4.mul(f32x4.sub(to, from), share)));
     }
     return v128.bitselect(i32x4.splat(LEAST), lo, i32x4.eq(lo, below));
   }
@@ -153,8 +154,14 @@ class Ranks {
 
 /** What reaches a limit. */
 class Chosen {
-  /** Which of n ranks, at most 64; with `all` set NaNs too. */
-  @inline static bits(ranks: usize, n: i32, limit: v128, all: v128): u64 {
+  /** Whether the limit is that of LEAST, which all reach, NaNs too. */
+  @inline static all(limit: v128): v128 {
+    return i32x4.eq(limit, i32x4.splat(-1));
+  }
+
+  /** Which of n ranks, at most 64. */
+  @inline static bits(ranks: usize, n: i32, limit: v128): u64 {
+    const all = Chosen.all(limit);
     let bits: u64 = 0;
     for (let i = 0; i < n; i += 16) {
       const p = ranks + ((<usize>i) << 2);
@@ -169,14 +176,16 @@ class Chosen {
     return bits & Bits.first(n);
   }
 
-  /** Lists of the rows of x, whose ranks lie `apart` from them, from `to` on among the values; where they end. */
+  /**
+   * Lists of the rows of x, whose ranks lie `apart` from them, from `to` on among the values; where they end. The limits of four rows
+   * take turns.
+   */
   static lists(
     x: usize,
     apart: usize,
     rows: i32,
     cols: i32,
-    limit: v128,
-    all: v128,
+    limits: v128,
     indptr: usize,
     indices: usize,
     values: usize,
@@ -184,9 +193,11 @@ class Chosen {
   ): usize {
     const aside = indices - values;
     for (; rows > 0; --rows, indptr += 4) {
+      const limit = v128.shuffle<i32>(limits, limits, 0, 0, 0, 0);
+      limits = v128.shuffle<i32>(limits, limits, 1, 2, 3, 0);
       for (let c = 0; c < cols; c += 64) {
         const n = min<i32>(cols - c, 64);
-        for (let bits = Chosen.bits(x + apart, n, limit, all); bits; bits &= bits - 1, to += 4) {
+        for (let bits = Chosen.bits(x + apart, n, limit); bits; bits &= bits - 1, to += 4) {
           const i = <i32>ctz(bits);
           store<u32>(to + aside, c + i);
           store<f32>(to, load<f32>(x + ((<usize>i) << 2)));
@@ -207,17 +218,17 @@ class Chosen {
     rows: i32,
     equals: i32,
     limit: v128,
-    all: v128,
     indptr: usize,
     indices: usize,
     values: usize,
     to: usize,
   ): usize {
     const aside = indices - values;
+    const all = Chosen.all(limit);
     for (let from = to; rows > 0; --rows, indptr += 4) {
       for (const end = values + ((<usize>load<u32>(indptr, 4)) << 2); from < end; ) {
         const n = min<i32>(<i32>((end - from) >> 2), 64);
-        let bits = Chosen.bits(ranks, n, limit, all);
+        let bits = Chosen.bits(ranks, n, limit);
         if (equals >= 0) {
           let same: u64 = 0;
           for (let i = 0; i < n; i += 4) {
@@ -263,9 +274,20 @@ export function f32_k_winners(
   const exact = flags & Mode.Exact && k > 0 && k < n;
   let to = values;
   let guess = 0;
-  let keys = i32x4.splat(0);
+  const each = scopeRows == 1 && n < FEW && k > 0 && k < n && !(factors || dense || exact);
   if (!dense) store<u32>(indptr, 0);
-  for (let row = 0; row < rows; row += scopeRows) {
+  for (let row = 0; row < rows; ) {
+    if (each && row + 4 <= rows) {
+      f32_transpose(4, cols, x, rowBytes, spare, 16);
+      const keys = Ranks.searches(spare, n, k, guess, false);
+      guess = i32x4.extract_lane(keys, 1);
+      to = Chosen.lists(x, 0, 4, cols, Ranks.limits(keys, flags), indptr, indices, values, to);
+      x += rowBytes << 2;
+      indptr += 16;
+      row += 4;
+      continue;
+    }
+    row += scopeRows;
     // What is ranked lies in x already, unless it must be made or ends within a vector.
     let ranks = x;
     if (factors || n & 3) {
@@ -279,66 +301,61 @@ export function f32_k_winners(
       }
       v128.store(work + ((<usize>n) << 2), i32x4.splat(NONE));
     }
-    // The key of the k-th, or of a bound that few more than k reach, among which the winners are then chosen. No number's key reaches
-    // the greatest integer.
-    let t = i32.MAX_VALUE;
-    let sure = n < FEW || k <= 0 || k >= n;
-    if (k >= n) t = LEAST;
-    else if (k > 0) {
-      if (n >= FEW) t = Ranks.bound(ranks, n, k, spare);
-      else if (scopeRows == 1 && (row | 3) < rows) {
-        if (!(row & 3)) {
-          f32_transpose(4, cols, x, rowBytes, spare, 16);
-          if (factors) {
-            for (let c: usize = 0; c < rowBytes; c += 4) {
-              const p = spare + (c << 2);
-              v128.store(p, f32x4.mul(v128.load(p), v128.load32_splat(factors + c)));
-            }
-          }
-          keys = Ranks.searches(spare, n, k, guess, false);
-          guess = i32x4.extract_lane(keys, 1);
-        }
-        t = i32x4.extract_lane(keys, 0);
-        keys = v128.shuffle<i32>(keys, keys, 1, 2, 3, 0);
-      } else t = guess = Ranks.search(ranks, n, k, guess);
+    // No number's key reaches the greatest integer.
+    let t = k < n ? i32.MAX_VALUE : LEAST;
+    let sure = true;
+    if (k > 0 && k < n) {
+      let from = ranks;
+      let among = n;
+      let rank = k;
+      if (n >= FEW) {
+        // A bound that k and few more hardly ever fail to reach: what the k-th would be in a sample, and three deviations more.
+        const step = (<usize>((n >> 2) / (SAMPLE >> 2))) << 4;
+        for (let i: usize = 0; i < <usize>(SAMPLE >> 2); ++i) v128.store(spare + (i << 4), v128.load(ranks + i * step));
+        const share = (<f32>k * <f32>SAMPLE) / <f32>n;
+        sure = false;
+        from = spare;
+        among = SAMPLE;
+        rank = <i32>(share + 3 * sqrt<f32>(share)) + 4;
+      }
+      t = guess = Ranks.search(from, among, rank, guess);
+      // Of NaNs alone: nothing is below −Infinity, and they are not counted.
+      if (!sure) t = max<i32>(t, LOWEST);
     }
     const first = to;
     // Ranks of what was listed, one after another: the values, unless these have other ranks or are not listed.
     const chosen = dense || factors ? spare : to;
     let found = chosen;
     let limit: v128;
-    let all: v128;
     let again = false;
     while (true) {
-      const least = sure ? Ranks.least(t, flags) : t;
-      limit = f32x4.splat(Ranks.float(least));
-      all = i32x4.splat(least == LEAST ? -1 : 0);
-      if (!dense) to = Chosen.lists(x, ranks - x, scopeRows, cols, limit, all, indptr, indices, values, first);
+      limit = Ranks.limits(i32x4.splat(t), sure ? flags : 0);
+      if (again) break;
+      if (!dense) to = Chosen.lists(x, ranks - x, scopeRows, cols, limit, indptr, indices, values, first);
       if (sure && !exact) break;
       found = to;
-      // Of ranks as a single row: numbers of columns and where it ends lie behind them, of no use.
       if (chosen == spare) {
+        // As a single row. Its numbers of columns and where it ends lie behind, of no use.
         const behind = spare + ((<usize>n + 4) << 2);
-        found = Chosen.lists(ranks, 0, 1, n, limit, all, behind, behind, spare, spare);
+        found = Chosen.lists(ranks, 0, 1, n, limit, behind, behind, spare, spare);
       }
       v128.store(found, i32x4.splat(NONE));
       if (sure) break;
       sure = true;
+      // Too few because of NaNs, or of a sample that is not like the rest.
       const left = <i32>((found - chosen) >> 2);
-      if (left >= k) {
-        t = guess = Ranks.search(chosen, left, k, guess);
-        limit = f32x4.splat(Ranks.float(Ranks.least(t, flags)));
-        again = true;
-        break;
-      }
-      // NaNs, or a sample that is not like the rest.
-      t = Ranks.search(ranks, n, k, 0);
+      again = left >= k;
+      t = guess = Ranks.search(again ? chosen : ranks, again ? left : n, k, guess);
     }
     if (dense) {
       const bytes = (<usize>n) << 2;
       let left = n;
       for (let c: usize = 0; c < bytes; c += 16, left -= 4) {
-        Simd.storeLanes(to + c, v128.and(v128.load(x + c), v128.or(f32x4.ge(v128.load(ranks + c), limit), all)), left);
+        Simd.storeLanes(
+          to + c,
+          v128.and(v128.load(x + c), v128.or(f32x4.ge(v128.load(ranks + c), limit), Chosen.all(limit))),
+          left,
+        );
       }
       x += bytes;
       to += bytes;
@@ -351,7 +368,7 @@ export function f32_k_winners(
       const above = Ranks.atLeast(chosen, <i32>((found - chosen) >> 2), t == LEAST ? LOWEST : t + 1);
       if (above < k) equals = k - above;
     }
-    if (again || equals >= 0) to = Chosen.again(chosen, scopeRows, equals, limit, all, indptr, indices, values, first);
+    if (again || equals >= 0) to = Chosen.again(chosen, scopeRows, equals, limit, indptr, indices, values, first);
     x += (<usize>n) << 2;
     indptr += (<usize>scopeRows) << 2;
   }

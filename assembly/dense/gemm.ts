@@ -109,38 +109,21 @@ class Block {
       }
       const l = f32x4.splat(lo);
       const h = f32x4.splat(hi);
-      const start = bias + (row << 2);
+      let start = bias + (row << 2);
+      // A loop that moves the sums up is half of the kernel's code. Only a pair may lack its second row.
       let o = out;
-      // Only a pair may lack its second row.
-      let rows = R > 2 ? R : min<i32>(2, <i32>load<u32>(plan) - row);
-      if (C > 1) {
+      for (let r = R > 2 ? R : min<i32>(2, <i32>load<u32>(plan) - row); r > 0; --r, o += yStride, start += 4) {
         Block.finish(C, o, start, a0, a1, flags, l, h);
-        if (rows > 1) {
-          o += yStride;
-          Block.finish(C, o, start + 4, b0, b1, flags, l, h);
-        }
-        if (R > 2) {
-          o += yStride;
-          Block.finish(C, o, start + 8, c0, c1, flags, l, h);
-          o += yStride;
-          Block.finish(C, o, start + 12, d0, d1, flags, l, h);
-        }
-        if (R > 4) {
-          o += yStride;
-          Block.finish(C, o, start + 16, e0, e1, flags, l, h);
-          o += yStride;
-          Block.finish(C, o, start + 20, f0, f1, flags, l, h);
-        }
-      } else {
-        // In a loop it is a third of the kernel's code, which narrow strips are not worth.
-        for (let at = start; rows > 0; --rows, at += 4, o += yStride) {
-          Block.finish(C, o, at, a0, a1, flags, l, h);
-          a0 = b0;
-          b0 = c0;
-          c0 = d0;
-          d0 = e0;
-          e0 = f0;
-        }
+        a0 = b0;
+        b0 = c0;
+        c0 = d0;
+        d0 = e0;
+        e0 = f0;
+        a1 = b1;
+        b1 = c1;
+        c1 = d1;
+        d1 = e1;
+        e1 = f1;
       }
       x += C << 4;
       out += C << 4;
