@@ -14,9 +14,12 @@ const GUARD = 64;
 
 const up = (n: number, to: number) => Math.ceil(n / to) * to;
 
+/** Bytes of a block in the scratch: nothing has no place of its own. */
+const placed = (size: number) => (size ? up(size + TAIL, ALIGN) : 0);
+
 function scratchBytes(sizes: readonly number[]): number {
   let bytes = 0;
-  for (const size of sizes) bytes += up(size + TAIL, ALIGN);
+  for (const size of sizes) bytes += placed(size);
   return bytes;
 }
 
@@ -133,7 +136,7 @@ export class Memory {
     const scratch = sizes.slice();
     for (let i = 0; i < sizes.length; i++) {
       scratch[i] = at;
-      at += up(sizes[i] + TAIL, ALIGN);
+      at += placed(sizes[i]);
     }
     return { ptr, scratch };
   }

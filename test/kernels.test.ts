@@ -1410,7 +1410,7 @@ const columnsByHand: ColumnPlan = ({ memory }, kernel, o) => {
 };
 
 /** Bytes from a column's start on that kernels may read ahead. */
-const AHEAD = 336;
+const AHEAD = 208;
 
 const COLUMN_PLANS: ColumnPlan[] = [columnsLowered, columnsByHand];
 const LISTED = ["near", "indptr", "indices", "data"];

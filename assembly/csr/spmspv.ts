@@ -4,7 +4,7 @@
 //   plan     u32 m, u32 taps, u32 channels, u32 columns, u32 ahead (whether columns are long enough to read ahead)
 //   columns  taps × channels × (u32 address, u32 n)
 //   column   n × u16 number of the output, up to a multiple of 4 bytes; n × f32
-//   ahead: up to 336 bytes from a column's start are read, also where n is 0
+//   ahead: up to 208 bytes from a column's start are read, also where n is 0
 //   near     outputs × taps u32 numbers of input rows, 0xffffffff where there is none
 //   indptr, indices, data   lists of active inputs, one for each input row (assembly/layout/lists.ts)
 //   y        rows of m floats, yStride bytes apart; sums  m floats up to a multiple of 8, and 16 bytes more

@@ -269,7 +269,7 @@ export function lowerNmVector(memory: Memory, w: NmMatrix): Lowered {
 }
 
 /** Bytes from a record's start on that the kernels may read ahead. */
-const AHEAD = 336;
+const AHEAD = 208;
 
 /**
  * The streams of assembly/csr/spmspv.ts and assembly/block/spmspv.ts: a record for each tap and channel with what its column of W
