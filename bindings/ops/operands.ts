@@ -129,8 +129,10 @@ export function activationRange(value: unknown): { clamp: boolean; lo: number; h
   return { clamp: true, lo, hi };
 }
 
-export const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
-  a.length === b.length && a.every((d, i) => d === b[i]);
+export function sameShape(a: readonly number[], b: readonly number[]): boolean {
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return a.length === b.length;
+}
 
 /** Checks `out`: of this engine, alive, of the result's shape, and none of the tensors that are read while it is written. */
 export function checkOut(

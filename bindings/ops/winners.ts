@@ -110,8 +110,8 @@ function lists(
   const blocks = memory.working(out ? undefined : listBytes(rows, x.size), sizes);
   const result = out ?? new SparseTensor(engine, x.shape, x.size, rows, cols, layout, blocks.ptr);
   try {
-    const [placed, together, ...rest] = blocks.scratch;
-    let from = place(engine, x, placed);
+    const together = blocks.scratch[1];
+    let from = place(engine, x, blocks.scratch[0]);
     if (apart && x.size) {
       for (let i = 0; i < samples; i++) {
         const at = i * apart * cols * 4;
@@ -119,7 +119,7 @@ function lists(
       }
       from = together;
     }
-    write(from, result.lists, rest);
+    write(from, result.lists, blocks.scratch.slice(2));
   } catch (error) {
     if (!out) result.dispose();
     throw error;
