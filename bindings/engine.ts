@@ -288,7 +288,7 @@ export class Engine {
   linear(x: TensorLike | SparseTensor, w: PackedWeight, o?: LinearOptions & { output?: "dense" }): Tensor;
   linear(x: TensorLike | SparseTensor, w: PackedWeight, o?: LinearOptions & SparseOutput): Tensor | SparseTensor {
     const sparse = wantsSparse(o);
-    const y = x instanceof SparseTensor ? productSparse(this, "linear", x, w, o) : linear(this, x, w, o);
+    const y = SparseTensor.is(x) ? productSparse(this, "linear", x, w, o) : linear(this, x, w, o);
     return sparse ? handOver(this, y, undefined, w) : y;
   }
 
@@ -318,7 +318,7 @@ export class Engine {
   conv2d(x: TensorLike | SparseTensor, w: PackedWeight, o?: Conv2dOptions & { output?: "dense" }): Tensor;
   conv2d(x: TensorLike | SparseTensor, w: PackedWeight, o?: Conv2dOptions & SparseOutput): Tensor | SparseTensor {
     const layout = wantsSparse(o) ? (o?.layout ?? "nchw") : undefined;
-    const y = x instanceof SparseTensor ? productSparse(this, "conv2d", x, w, o) : conv2d(this, x, w, o);
+    const y = SparseTensor.is(x) ? productSparse(this, "conv2d", x, w, o) : conv2d(this, x, w, o);
     return layout ? handOver(this, y, layout, w) : y;
   }
 
@@ -333,7 +333,7 @@ export class Engine {
   maxPool2d(x: SparseTensor, o: PoolOptions): SparseTensor;
   maxPool2d(x: TensorLike, o: PoolOptions): Tensor;
   maxPool2d(x: TensorLike | SparseTensor, o: PoolOptions): Tensor | SparseTensor {
-    return x instanceof SparseTensor ? maxPoolSparse(this, x, o) : maxPool2d(this, x, o);
+    return SparseTensor.is(x) ? maxPoolSparse(this, x, o) : maxPool2d(this, x, o);
   }
 
   /**
@@ -501,7 +501,7 @@ export class Engine {
     const o = options("options", given, op === "conv2d" ? CONVOLUTION : PRODUCT);
     if (op === "matmul") return planMatmul(this, a, b, o.forceKernel);
     const w = weight(this, "w", b);
-    if (a instanceof SparseTensor) return { w, plan: explainSparse(this, op, a, w, o) };
+    if (SparseTensor.is(a)) return { w, plan: explainSparse(this, op, a, w, o) };
     const x = input(this, "x", a);
     return { w, plan: op === "linear" ? planLinear(this, x, w, o.forceKernel) : planConv2d(this, x, w, o) };
   }

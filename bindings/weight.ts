@@ -117,6 +117,11 @@ export class PackedWeight extends Shaped {
     };
   }
 
+  /** @internal As {@link Tensor.is}. */
+  static is(value: unknown): value is PackedWeight {
+    return typeof value === "object" && value !== null && #streams in value;
+  }
+
   /** Nonzeros. */
   get nnz(): number {
     return this.#explanation.nnz;

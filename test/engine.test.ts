@@ -1021,8 +1021,9 @@ class Model {
     try {
       const { ptr, scratch } = this.memory.working(result, sizes);
       assert.is(scratch.length, sizes.length);
+      // Nothing has no place of its own.
       scratch.forEach((at, i) => {
-        this.scratch.push(this.#take(at, sizes[i]));
+        if (sizes[i]) this.scratch.push(this.#take(at, sizes[i]));
       });
       if (result === undefined) assert.is(ptr, 0);
       else this.live.push(this.#take(ptr, result));

@@ -12,8 +12,8 @@ export type MatmulOptions = ProductOptions;
 
 /** Which side W is on, and the other operand. */
 function sides(engine: Engine, a: unknown, b: unknown): { w: PackedWeight; x: Input; left: boolean } {
-  const left = a instanceof PackedWeight;
-  if (left === b instanceof PackedWeight) {
+  const left = PackedWeight.is(a);
+  if (left === PackedWeight.is(b)) {
     fail("ERR_TYPE", "b", `exactly one of "a" and "b" packed`, left ? "two packed weights" : "none");
   }
   const w = weight(engine, left ? "a" : "b", left ? a : b);

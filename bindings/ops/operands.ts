@@ -52,7 +52,7 @@ export interface Input {
 
 /** @throws TypeError `ERR_TYPE`, RangeError `ERR_SHAPE`, `ERR_LENGTH`, `ERR_DISPOSED`, `ERR_ENGINE` */
 export function input(engine: Engine, name: string, value: unknown): Input {
-  if (value instanceof Tensor) {
+  if (Tensor.is(value)) {
     if (value.engine !== engine) fail("ERR_ENGINE", name, "a tensor of this engine", "one of another engine");
     if (value.disposed) fail("ERR_DISPOSED", name, "a tensor that lives", "a disposed one");
     return { shape: value.dims, size: value.size, tensor: value };
@@ -67,7 +67,7 @@ export function input(engine: Engine, name: string, value: unknown): Input {
 
 /** As {@link input}, of a sparse tensor too. */
 export function inputOrLists(engine: Engine, name: string, value: unknown): Input {
-  if (!(value instanceof SparseTensor)) return input(engine, name, value);
+  if (!SparseTensor.is(value)) return input(engine, name, value);
   if (value.engine !== engine) fail("ERR_ENGINE", name, "a tensor of this engine", "one of another engine");
   if (value.disposed) fail("ERR_DISPOSED", name, "a tensor that lives", "a disposed one");
   return { shape: value.dims, size: value.size, lists: value };
@@ -79,7 +79,7 @@ export const own = (engine: Engine, data: Float32Array): Float32Array =>
 
 /** A weight of this engine, alive. */
 export function weight(engine: Engine, name: string, value: unknown): PackedWeight {
-  if (!(value instanceof PackedWeight)) fail("ERR_TYPE", name, "a packed weight (engine.pack)", value);
+  if (!PackedWeight.is(value)) fail("ERR_TYPE", name, "a packed weight (engine.pack)", value);
   if (value.engine !== engine) fail("ERR_ENGINE", name, "a weight of this engine", "one of another engine");
   value.assertLive(name);
   return value;
@@ -142,7 +142,7 @@ export function checkOut(
   read: (Input | undefined)[],
 ): Tensor | undefined {
   if (out === undefined) return undefined;
-  if (!(out instanceof Tensor)) fail("ERR_TYPE", "out", "a tensor", out);
+  if (!Tensor.is(out)) fail("ERR_TYPE", "out", "a tensor", out);
   const ptr = (input(engine, "out", out).tensor as Tensor).ptr;
   if (!sameShape(out.dims, shape)) {
     fail("ERR_SHAPE", "out", `the shape [${shape.join(", ")}]`, out.shape);

@@ -86,7 +86,7 @@ function featuresOf({ shape }: Input): RowsOf {
 /** Whether a result may be used again. */
 function checkSparseOut(engine: Engine, out: unknown, x: Input, { layout }: RowsOf): SparseTensor | undefined {
   if (out === undefined) return undefined;
-  if (!(out instanceof SparseTensor)) fail("ERR_TYPE", "out", "a sparse tensor", out);
+  if (!SparseTensor.is(out)) fail("ERR_TYPE", "out", "a sparse tensor", out);
   if (out.engine !== engine) fail("ERR_ENGINE", "out", "a tensor of this engine", "one of another engine");
   void out.lists;
   if (out.layout !== layout || !sameShape(out.dims, x.shape)) {
