@@ -272,6 +272,7 @@ export function f32_k_winners(
   const each = scopeRows == 1 && n < FEW && k > 0 && k < n && !(factors || dense || exact);
   if (!dense) store<u32>(indptr, 0);
   for (let row = 0; row < rows; ) {
+    // Nothing but the keys must be known of four rows before they are listed.
     if (each && row + 4 <= rows) {
       f32_transpose(4, cols, x, rowBytes, spare, 16);
       const keys = Ranks.searches(spare, n, k, guess, false);

@@ -3,7 +3,6 @@
 //
 //   column   n × u16 an eighth of the byte offset of a block's first output, up to a multiple of 16 bytes; n × 4 or 8 f32
 //   ahead: up to 208 bytes from a column's start are read, also where n is 0
-//   sums     m floats up to a multiple of 8, and 16 bytes more
 import { Flag, Simd } from "../simd";
 import { Ahead, Sums } from "../sums";
 

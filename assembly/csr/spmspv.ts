@@ -5,9 +5,10 @@
 //   columns  taps × channels × (u32 address, u32 n)
 //   column   n × u16 number of the output, up to a multiple of 4 bytes; n × f32
 //   ahead: up to 208 bytes from a column's start are read, also where n is 0
-//   near     outputs × taps u32 numbers of input rows, 0xffffffff where there is none
+//   near     outputs × taps u32 numbers of input rows, 0xffffffff where there is none; or 0: each output reads its own row
 //   indptr, indices, data   lists of active inputs, one for each input row (assembly/layout/lists.ts)
-//   y        rows of m floats, yStride bytes apart; sums  m floats up to a multiple of 8, and 16 bytes more
+//   y        rows of m floats, yStride bytes apart, which are the sums where m is a multiple of 8
+//   sums     m floats up to a multiple of 8, and 16 bytes more
 //
 // y and bias are read up to 12 bytes past the end and never written there.
 import { Flag } from "../simd";
