@@ -266,7 +266,7 @@ export function explainSparse(
     best?.op === "spmspv" ? (visits * stored) / Math.max(1, w.matrix.cols) : walk.samples * walk.outputs * stored;
   const active = `${(100 * x.density).toFixed(1)}% of the input active`;
   const other = ways.find(({ cuts }) => cuts[0].kernel.op === "spmspv");
-  const because = !walk.tooMany ? "no kernel walks this weight's columns" : "there are too many taps to list";
+  const because = walk.tooMany ? "there are too many taps to list" : "no kernel walks this weight's columns";
   const none = o.forceKernel === undefined ? `, as ${because}` : "";
   const why = other ? `, ${(other.ns / ways[0].ns).toFixed(2)}x as fast here as sparse inputs` : none;
   const note = best?.op === "spmspv" ? active : `dense inputs${why}: ${active}`;

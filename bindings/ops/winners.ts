@@ -170,7 +170,7 @@ function contest(engine: Engine, xIn: unknown, o: EitherOptions): Contest {
   return { x, of, scopeRows, k, factors, flags, out };
 }
 
-/** Bytes of the kernel's keys and of those that a sample leaves. */
+/** Bytes of what f32_k_winners calls `work`. */
 const workBytes = (candidates: number): number => (3 * (candidates + 4) + 1024) * 4;
 
 function winnersOf(
