@@ -29,16 +29,3 @@ export class Sums {
     for (; n > 0; n -= 4, sums += 16, y += 16) Simd.storeLanes(y, Simd.clamp(v128.load(sums), l, h), n);
   }
 }
-
-/** The next column's record lies where no prefetcher expects it. */
-export class Ahead {
-  /**
-   * Reads a vector of each of the first four cache lines of the record of `channel`, so that they are in L1 when its turn comes; what
-   * is read must go somewhere, or the engine drops the loads. 4x1 blocks, 95% zeros, 160 of 1600 inputs: 2.5 µs, without 3.0
-   * (Zen 4, Node 24, 2026-11). Six lines: 0.96 to 0.98 of the speed (Cascade Lake).
-   */
-  @inline static touch(columns: usize, channel: usize): v128 {
-    const p: usize = load<u32>(columns + (channel << 3));
-    return v128.or(v128.or(v128.load(p), v128.load(p, 64)), v128.or(v128.load(p, 128), v128.load(p, 192)));
-  }
-}

@@ -7,14 +7,16 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { type Build, loadKernels } from "../bindings/builds.js";
 import type { BuildCosts } from "../bindings/costs.js";
 import { packBlock } from "../bindings/formats/block.js";
-import { lowerDense, lowerDenseColumns, lowerDenseVector } from "../bindings/formats/dense.js";
+import { lowerColumns, lowerDenseColumns } from "../bindings/formats/columns.js";
+import { lowerDense, lowerDenseVector } from "../bindings/formats/dense.js";
 import { packNm } from "../bindings/formats/nm.js";
 import { Source } from "../bindings/formats/source.js";
-import { type Lowered, lowerBlocks, lowerColumns, lowerNmVector, lowerSlices } from "../bindings/formats/streams.js";
+import { type Lowered, lowerBlocks, lowerNmVector, lowerSlices } from "../bindings/formats/streams.js";
 import { createEngine } from "../bindings/index.js";
 import { KERNELS, type Kernel, PANEL } from "../bindings/kernels.js";
 import { Memory } from "../bindings/memory.js";
 import { PANEL_MAP } from "../bindings/ops/linear.js";
+import { reachOfRow } from "../bindings/ops/reach.js";
 import { random } from "../test/oracle.js";
 import { args } from "./args.js";
 import { machine } from "./machine.js";
@@ -38,9 +40,7 @@ const y = memory.alloc(SIZE * 128 + 65536);
 memory.floats(x, SIZE * 32).set(Float32Array.from({ length: SIZE * 32 }, () => rnd() - 0.5));
 
 const ACTIVE = SIZE / 8;
-const near = memory.alloc(4);
 const listed = memory.alloc(8 + SIZE * 4);
-memory.u32.set([0], near / 4);
 memory.u32.set([0, ACTIVE, ...Array.from({ length: ACTIVE }, (_, i) => i * 8)], listed / 4);
 memory.floats(listed + 8 + SIZE, ACTIVE).fill(1);
 
@@ -76,10 +76,14 @@ function points(kernel: Kernel): Point[] {
   // Every eighth input is active; the constants are of an entry and of an active input.
   if (kernel.op === "spmspv") {
     const run = (low: Lowered) => () =>
-      void call(low.passes[0].plan, 1, near, listed, listed + 8, listed + 8 + SIZE, x, y, 0, 0, 0, 0, 0);
+      void call(low.passes[0].plan, 1, listed, listed + 8, listed + 8 + SIZE, x, y, 0, 0, 0, 0, 0);
     if (kernel.format === "dense") {
       return [SIZE, 32].map((rows, i) => {
-        const low = lowerDenseColumns(memory, { rows, cols: SIZE, data: blocks(rows, SIZE, [1, 1], 0, rnd) }, 1);
+        const low = lowerDenseColumns(
+          memory,
+          { rows, cols: SIZE, data: blocks(rows, SIZE, [1, 1], 0, rnd) },
+          reachOfRow(rows, 1),
+        );
         return point(i, run(low), rows * ACTIVE, ACTIVE);
       });
     }
@@ -89,7 +93,7 @@ function points(kernel: Kernel): Point[] {
         kernel.block[0],
         1,
       );
-      return point(i, run(lowerColumns(memory, w, 1, 1)), (w.indices.length * ACTIVE) / SIZE, ACTIVE);
+      return point(i, run(lowerColumns(memory, w, reachOfRow(SIZE, 1))), (w.indices.length * ACTIVE) / SIZE, ACTIVE);
     });
   }
   if (kernel.format === "dense") {

@@ -72,6 +72,8 @@ export interface Work {
   /** Input channels, and how many of them a pass of a sparse kernel may take: about, as panels of narrow tiles hold more. */
   channels: number;
   channelsPerBlock: number;
+  /** Columns of W that an active input adds in one go, by default one. */
+  columns?: number;
 }
 
 /** ns of a byte, between the measured sizes in a straight line. */
@@ -83,7 +85,7 @@ function perByte(weights: BuildCosts["weights"], bytes: number): number {
   return t > s ? a + ((b - a) * (bytes - s)) / (t - s) : b;
 }
 
-/** Predicted ns of one strip, of one vector, or of one active input. */
+/** Predicted ns of one strip, of one vector, or of one active input's columns. */
 export function costOf(kernel: Kernel, work: Work, costs: BuildCosts): number {
   const [entry, row] = costs.kernels[kernel.name] ?? [0, 0];
   const { m, k, places } = work;
@@ -91,11 +93,11 @@ export function costOf(kernel: Kernel, work: Work, costs: BuildCosts): number {
   const lanes = kernel.format === "nm" ? 8 : 1;
   const rows = Math.ceil(m / r / lanes);
   const entries = kernel.format === "dense" ? m * k : places / (r * c * lanes);
-  // One active input: its column's entries, and finding them.
+  // One active input: its columns' entries, and finding them.
   if (kernel.op === "spmspv") {
-    const column = entries / Math.max(1, k);
-    const bytes = column * (r * c * 4 + (kernel.format === "dense" ? 0 : 2));
-    return Math.max(column * entry, bytes * perByte(costs.weights, bytes * k)) + row;
+    const size = r * c * 4 + (kernel.format === "dense" ? 0 : 2);
+    const met = (entries / Math.max(1, k)) * (work.columns ?? 1);
+    return met * Math.max(entry, size * perByte(costs.weights, entries * size)) + row;
   }
   if (kernel.op !== "spmv") {
     if (kernel.format === "dense") return entries * entry + rows * row;

@@ -4,14 +4,8 @@ import { candidates } from "./dispatch.js";
 import type { Engine } from "./engine.js";
 import { bitsOf, countNonzeros } from "./formats/bits.js";
 import { type BlockMatrix, splitBlocks } from "./formats/block.js";
-import {
-  type DenseMatrix,
-  lowerDense,
-  lowerDenseColumns,
-  lowerDenseVector,
-  lowerDepthwise,
-  transposeDense,
-} from "./formats/dense.js";
+import { lowerColumns, lowerDenseColumns, type Reach } from "./formats/columns.js";
+import { type DenseMatrix, lowerDense, lowerDenseVector, lowerDepthwise, transposeDense } from "./formats/dense.js";
 import {
   BLOCK_COLS,
   BLOCK_ROWS,
@@ -29,14 +23,7 @@ import {
 } from "./formats/format.js";
 import { placesNm } from "./formats/nm.js";
 import { columnsOf, fromRowMajor, Source, toRowMajor } from "./formats/source.js";
-import {
-  type InputMap,
-  type Lowered,
-  lowerBlocks,
-  lowerColumns,
-  lowerNmVector,
-  lowerSlices,
-} from "./formats/streams.js";
+import { type InputMap, type Lowered, lowerBlocks, lowerNmVector, lowerSlices } from "./formats/streams.js";
 import { type CsrArrays, toCsrArrays } from "./io/arrays.js";
 import { serialize } from "./io/packed.js";
 import type { Kernel, Structure } from "./kernels.js";
@@ -247,14 +234,13 @@ export class PackedWeight extends Shaped {
     });
   }
 
-  /** @internal Streams by columns, for sparse activations. */
-  columnStreams(kernel: Kernel, taps: number, groups: number): Lowered {
+  /** @internal Streams by columns, for sparse activations; the key names the kernel and the reach. */
+  columnStreams(kernel: Kernel, key: string, reach: Reach): Lowered {
     const { memory } = this.engine;
-    const key = groups === 1 ? kernel.name : `${kernel.name} in ${groups}`;
     return this.#streams.get(key, () =>
       kernel.format === "dense"
-        ? lowerDenseColumns(memory, this.#dense(false), taps)
-        : lowerColumns(memory, this.#blocks(kernel, false), taps, groups),
+        ? lowerDenseColumns(memory, this.#dense(false), reach)
+        : lowerColumns(memory, this.#blocks(kernel, false), reach),
     );
   }
 

@@ -6,7 +6,8 @@ import * as assert from "uvu/assert";
 import { kernelCases } from "../bench/suites/kernels.js";
 import { type Build, type KernelFunction, loadKernels } from "../bindings/builds.js";
 import { type BlockMatrix, packBlock, splitBlocks } from "../bindings/formats/block.js";
-import { lowerDense, lowerDenseColumns, lowerDenseVector } from "../bindings/formats/dense.js";
+import { lowerColumns, lowerDenseColumns, type Part, type Reach, type Tap } from "../bindings/formats/columns.js";
+import { lowerDense, lowerDenseVector } from "../bindings/formats/dense.js";
 import {
   BLOCK_COLS,
   BLOCK_ROWS,
@@ -20,7 +21,6 @@ import { Source } from "../bindings/formats/source.js";
 import {
   type InputMap,
   lowerBlocks,
-  lowerColumns,
   lowerNmVector,
   lowerSlices,
   type Pass,
@@ -130,6 +130,8 @@ interface Job {
   places: Uint32Array;
   /** Floats of y right behind the results that may change as well. */
   overrun?: number;
+  /** Other floats of y that may. */
+  junk?: Uint32Array;
   /** Elements of the lists that the kernel makes; y is their indptr. */
   lists?: number;
   /** Floats that each of the lists may take; default as many as they end with. */
@@ -213,6 +215,7 @@ class Bed {
       if (overrun) legal.set(after.subarray(behind, behind + overrun), behind);
     }
     if (!job.zeros) this.#compared += n;
+    for (const place of job.junk ?? []) legal[at.y / 4 + place] = after[at.y / 4 + place];
     if (job.brings) legal.set(after.subarray(VECTOR / 4, FIRST / 4), VECTOR / 4);
     if (job.work) legal.set(after.subarray(at.work / 4, at.work / 4 + job.work), at.work / 4);
     this.#same(after, legal, `${job.label}: wrote outside its result`);
@@ -1253,23 +1256,25 @@ const depthwise3x3 = (strides: readonly number[]): Testers => ({
 
 // ------------------------------------------------------------------------------------- products with sparse activations
 
-/** Where an output has no input row under a tap. */
-const NO_ROW = 0xffffffff;
+/** Lists of one unit that meet outputs of the same one through a tap. */
+type Meeting = readonly [list: number, tap: number, output: number];
 
-/** y[p, row] = Σ over taps t and the elements of list near[p, t] of W[row, (channel, t)] · element, within row's group. */
+/** y[unit, p, row] = Σ over the meetings of p and the elements of their lists of W[row, (channel, tap)] · element, in row's group. */
 interface Walk extends Weights {
   /** For each place of W whether it is multiplied. */
   stored: Uint8Array;
-  taps: number;
-  groups: number;
   /** Channels of all groups. */
   channels: number;
-  outputs: number;
-  near: Uint32Array;
+  units: number;
+  reach: Reach;
+  meetings: Meeting[];
   indptr: Uint32Array;
   indices: Uint32Array;
   data: Float32Array;
 }
+
+/** Which outputs read which lists: each row its own; each tap at any places by itself; taps that go together. */
+const MEETINGS = ["rows", "apart", "together"] as const;
 
 interface WalkSizes {
   m: number;
@@ -1277,14 +1282,16 @@ interface WalkSizes {
   channels: number;
   taps?: number;
   groups?: number;
+  /** Of all units. */
   outputs?: number;
+  meet?: (typeof MEETINGS)[number];
   /** Share of W's blocks that are zero. */
   zeros?: number;
   /** Instead, the blocks of each column of W. */
   counts?: readonly number[];
   /** Instead, W itself. */
   w?: Float32Array;
-  /** Share of the inputs that are active; otherwise it differs from list to list. */
+  /** Share of the inputs that are active, and every output meets a list; otherwise it differs from list to list. */
   density?: number;
 }
 
@@ -1300,6 +1307,63 @@ function columnWeights(bed: Bed, m: number, k: number, [r]: Kernel["block"], cou
   return weights(m, k, [r, 1], blocks, bed.rnd);
 }
 
+/** Taps one behind the other reach outputs side by side, the last one the first. */
+const together = (taps: number, pitch: number): Tap[] =>
+  range(taps).map((tap) => ({ tap, at: (taps - 1 - tap) * pitch }));
+
+/** A reach of each kind, and what it says of one unit. */
+function reachOf(
+  bed: Bed,
+  kernel: Kernel,
+  m: number,
+  taps: number,
+  groups: number,
+  outputs: number,
+  meet: WalkSizes["meet"],
+  every: boolean,
+): { reach: Reach; meetings: Meeting[] } {
+  const { rnd } = bed;
+  const vectors = Math.ceil(m / 8) * 32;
+  if (meet === "rows") {
+    const reach = { taps, groups, inputs: 1, outputs: 1, pitch: vectors, inPlace: m % 8 === 0 };
+    const runs = [[{ tap: 0, at: 0 }]];
+    return {
+      reach: { ...reach, runs, parts: [{ run: 0, from: 0, to: 1 }], visits: new Uint32Array(3) },
+      meetings: [[0, 0, 0]],
+    };
+  }
+  // Dense columns are whole outputs.
+  const dense = kernel.format === "dense";
+  const pitch = vectors + (dense ? 0 : bed.pick([0, 32]));
+  const inputs = bed.pick([1, 2, 5]);
+  const runs: Tap[][] = meet === "apart" ? range(taps).map((tap) => [{ tap, at: 0 }]) : [together(taps, pitch)];
+  const parts: Part[] = [];
+  const visits: number[] = [];
+  const meetings: Meeting[] = [];
+  const visit = (list: number, run: number, from: number, to: number, output: number) => {
+    // Dense columns start with the part, others where the run does.
+    const base = dense ? 0 : runs[run][to - 1].at;
+    visits.push(list, parts.push({ run, from, to }) - 1, output * pitch - base);
+    for (let t = from; t < to; t++) {
+      const { tap, at } = runs[run][t];
+      meetings.push([list, tap, output + (at - runs[run][to - 1].at) / pitch]);
+    }
+  };
+  if (meet === "apart") {
+    for (const p of range(outputs)) {
+      for (const t of range(taps)) if (every || rnd() >= 0.2) visit(bed.pick(range(inputs)), t, 0, 1, p);
+    }
+  } else {
+    for (let i = 0; i < outputs * 3; i++) {
+      const from = bed.pick(range(taps));
+      const to = from + 1 + bed.pick(range(Math.min(taps - from, outputs)));
+      visit(bed.pick(range(inputs)), 0, from, to, bed.pick(range(outputs - (to - from) + 1)));
+    }
+  }
+  const reach = { taps, groups, inputs, outputs, pitch, inPlace: true, runs, parts };
+  return { reach: { ...reach, visits: Uint32Array.from(visits) }, meetings };
+}
+
 function walkOf(bed: Bed, kernel: Kernel, o: WalkSizes): Walk {
   const { m, taps = 1, groups = 1, outputs = 1, zeros = 0, density } = o;
   const { rnd } = bed;
@@ -1308,43 +1372,47 @@ function walkOf(bed: Bed, kernel: Kernel, o: WalkSizes): Walk {
   const counts = o.counts ?? range(k).map(() => range(blockRows).filter(() => rnd() >= zeros).length);
   const w = o.w ?? columnWeights(bed, m, k, kernel.block, counts);
   const channels = o.channels * groups;
+  const able = MEETINGS.filter(
+    (x) => (x !== "rows" || taps === 1) && (x !== "together" || (taps > 0 && density === undefined)),
+  );
+  const meet = o.meet ?? bed.pick(able);
+  const units = meet === "rows" ? outputs : outputs % 2 === 0 ? bed.pick([1, 2]) : 1;
+  const { reach, meetings } = reachOf(bed, kernel, m, taps, groups, outputs / units || 0, meet, density !== undefined);
   // Lists of another sample lie before: they begin anywhere, and what is there would show.
   const before = bed.pick([0, 3]);
   const indices: number[] = new Array(before).fill(0);
   const indptr = [before];
-  const inputRows = bed.pick([1, 2, 5]);
-  for (let r = 0; r < inputRows; r++) {
+  for (let r = 0; r < units * reach.inputs; r++) {
     const share = density ?? bed.pick([0, 0.1, 0.5, 0.9, 1]);
     for (let c = 0; c < channels; c++) if (rnd() < share) indices.push(c);
     indptr.push(indices.length);
   }
   const data = values(indices.length, 0, rnd);
   data.fill(NaN, 0, before);
-  const near = Uint32Array.from({ length: outputs * taps }, () =>
-    rnd() < (density === undefined ? 0.2 : 0) ? NO_ROW : Math.floor(rnd() * inputRows),
-  );
   const stored = kernel.format === "dense" ? new Uint8Array(w.length).fill(1) : storedBlocks(w, m, k, kernel);
   const lists = { indptr: Uint32Array.from(indptr), indices: Uint32Array.from(indices), data };
-  return { m, k, w, stored, taps, groups, channels, outputs, near, ...lists };
+  return { m, k, w, stored, channels, units, reach, meetings, ...lists };
 }
 
 function walkOracle(o: Walk, { y0, bias, lo, hi }: Ending): Expected {
-  const { m, k, w, taps, outputs, near, indptr, indices, data } = o;
-  const perGroup = o.channels / o.groups;
-  const y = new Float64Array(outputs * m);
-  const bound = new Float64Array(outputs * m);
-  for (let p = 0, i = 0; p < outputs; p++) {
+  const { m, k, w, units, reach, meetings, indptr, indices, data } = o;
+  const { taps, groups, inputs, outputs } = reach;
+  const perGroup = o.channels / groups;
+  const y = new Float64Array(units * outputs * m);
+  const bound = new Float64Array(y.length);
+  for (let p = 0, i = 0; p < units * outputs; p++) {
+    const unit = Math.floor(p / outputs);
+    const met = meetings.filter(([, , output]) => output === p % outputs);
     for (let row = 0; row < m; row++, i++) {
-      const first = Math.floor(row / (m / o.groups)) * perGroup;
+      const first = Math.floor(row / (m / groups)) * perGroup;
       let sum = (y0?.[i] ?? 0) + (bias?.[row] ?? 0);
       let size = Math.abs(y0?.[i] ?? 0) + Math.abs(bias?.[row] ?? 0);
       let terms = 2;
-      for (let t = 0; t < taps; t++) {
-        const list = near[p * taps + t];
-        if (list === NO_ROW) continue;
-        for (let e = indptr[list]; e < indptr[list + 1]; e++) {
+      for (const [list, tap] of met) {
+        const at = unit * inputs + list;
+        for (let e = indptr[at]; e < indptr[at + 1]; e++) {
           const channel = indices[e] - first;
-          const place = row * k + channel * taps + t;
+          const place = row * k + channel * taps + tap;
           if (channel < 0 || channel >= perGroup || !o.stored[place]) continue;
           const term = w[place] * data[e];
           sum += term;
@@ -1362,43 +1430,50 @@ function walkOracle(o: Walk, { y0, bias, lo, hi }: Ending): Expected {
 const columnsLowered: ColumnPlan = ({ memory }, kernel, o) => {
   const lowered =
     kernel.format === "dense"
-      ? lowerDenseColumns(memory, { rows: o.m, cols: o.k, data: o.w }, o.taps)
-      : lowerColumns(memory, blocksOf(o, kernel), o.taps, o.groups);
+      ? lowerDenseColumns(memory, { rows: o.m, cols: o.k, data: o.w }, o.reach)
+      : lowerColumns(memory, blocksOf(o, kernel), o.reach);
   return lowered.passes[0].plan;
 };
 
-/** Rows of a column up to a whole vector. */
-const columnRows = ({ m }: Walk): number => Math.ceil(m / 4) * 4;
-
-/** After the headers of assembly/csr/spmspv.ts, assembly/block/spmspv.ts and assembly/dense/spmspv.ts. */
+/** After the header of assembly/spmspv.ts: columns for each part by themselves. */
 const columnsByHand: ColumnPlan = ({ memory }, kernel, o) => {
-  const { m, k, taps, channels } = o;
+  const { m, k, channels, reach } = o;
+  const { taps, groups, inputs, outputs, pitch, inPlace, runs, parts, visits } = reach;
   const [r] = kernel.block;
-  const perGroup = channels / o.groups;
-  if (kernel.format === "dense") {
-    const columns = range(taps).flatMap((t) =>
-      range(channels).flatMap((c) =>
-        range(columnRows(o)).map((row) => (row < m ? bitsOf(o.w[row * k + c * taps + t]) : 0)),
-      ),
-    );
-    const at = memory.put("columns", columns);
-    return memory.put("plan", [m, taps, channels, at, columnRows(o) * 4]);
-  }
+  const perGroup = channels / groups;
+  const dense = kernel.format === "dense";
+  const floats = pitch / 4;
   const columns: number[] = [];
   const records: number[] = [];
-  // Last tap first and last block first, which the engine does not.
-  for (const t of range(taps).reverse()) {
+  const tables: [at: number, bytes: number][] = [];
+  // Of dense ones the longest part tells how far apart channels are.
+  const widest = Math.max(0, ...parts.map(({ from, to }) => to - from)) + 1;
+  for (const { run, from, to } of parts) {
+    const part = runs[run].slice(from, to);
+    const start = part[part.length - 1].at;
+    tables.push([dense ? columns.length : records.length, dense ? part.length * pitch : 0]);
     for (const c of range(channels)) {
+      if (dense) {
+        const sums: number[] = new Array(widest * floats).fill(0);
+        for (const { tap, at } of part) {
+          for (const row of range(m)) sums[(at - start) / 4 + row] = bitsOf(o.w[row * k + c * taps + tap]);
+        }
+        columns.push(...sums);
+        continue;
+      }
       const group = Math.floor(c / perGroup);
-      const j = (c % perGroup) * taps + t;
-      const rows = range(Math.ceil(m / r))
-        .filter((b) => Math.floor((b * r) / (m / o.groups)) === group && o.stored[b * r * k + j])
-        .reverse();
-      const numbers = halves(rows.map((b) => (r === 1 ? b : (b * r * 4) / 8)));
-      while (r > 1 && numbers.length % 4) numbers.push(GUARD_WORD);
-      records[(t * channels + c) * 2] = columns.length * 4;
-      records[(t * channels + c) * 2 + 1] = rows.length;
-      columns.push(...numbers, ...rows.flatMap((b) => numbersOf(o, kernel, b, j)));
+      // Last tap first and last block first, which the engine does not. Its sums start where the run's do.
+      const entries = [...part].reverse().flatMap(({ tap, at }) => {
+        const j = (c % perGroup) * taps + tap;
+        return range(Math.ceil(m / r))
+          .filter((b) => Math.floor((b * r) / (m / groups)) === group && o.stored[b * r * k + j])
+          .reverse()
+          .map((b) => ({ place: (at + b * r * 4) / (r === 1 ? 4 : 8), numbers: numbersOf(o, kernel, b, j) }));
+      });
+      const places = halves(entries.map(({ place }) => place));
+      while (r > 1 && places.length % 4) places.push(GUARD_WORD);
+      records.push(columns.length * 4, entries.length | ((places.length * 2) << 16));
+      columns.push(...places, ...entries.flatMap(({ numbers }) => numbers));
     }
   }
   const at = memory.put("columns", columns);
@@ -1406,15 +1481,23 @@ const columnsByHand: ColumnPlan = ({ memory }, kernel, o) => {
     "records",
     records.map((word, i) => (i % 2 ? word : at + word)),
   );
-  return memory.put("plan", [m, taps, channels, recordsAt, 1]);
+  const told = range(visits.length / 3).flatMap((i) => {
+    const [list, part, to] = visits.subarray(i * 3);
+    const [from, bytes] = tables[part];
+    return [list, (dense ? at : recordsAt) + from * 4, to, bytes];
+  });
+  const visitsAt = memory.put("visits", told);
+  const ahead = dense ? widest * pitch : 1;
+  const sums = [inputs * 4, visitsAt, visitsAt + told.length * 4, ahead, inPlace ? 1 : 0];
+  return memory.put("plan", [m, pitch, outputs * pitch, ...sums]);
 };
 
 /** Bytes from a column's start on that kernels may read ahead. */
 const AHEAD = 208;
 
 const COLUMN_PLANS: ColumnPlan[] = [columnsLowered, columnsByHand];
-const LISTED = ["near", "indptr", "indices", "data"];
-const WALK_VIEWS = viewsOf("y", "bias", "work", ...LISTED, "columns", "records", "plan");
+const LISTED = ["indptr", "indices", "data"];
+const WALK_VIEWS = viewsOf("y", "bias", "work", ...LISTED, "columns", "records", "visits", "plan");
 
 const asFloats = (words: Uint32Array): Float32Array => new Float32Array(words.buffer, words.byteOffset, words.length);
 
@@ -1427,29 +1510,36 @@ interface WalkCall {
 
 /** Runs a product with sparse activations and compares it with the oracle. */
 function checkWalk(bed: Bed, kernel: Kernel, o: Walk, { label: of, plan, flags, view }: WalkCall): Float32Array {
-  const { m, outputs } = o;
-  const pitch = m + bed.pick([0, 1, 4]);
-  const places = grid([outputs, pitch], [m, 1]);
+  const { m, units, reach } = o;
+  const { outputs, inPlace } = reach;
+  // Where sums lie elsewhere, or fill whole vectors, y needs no more than their floats.
+  const alone = outputs === 1 && (!inPlace || m % 8 === 0);
+  const pitch = reach.pitch / 4;
+  const stride = alone ? m + bed.pick([0, 1, 4]) : outputs * pitch + bed.pick([0, 4]);
+  const places = grid([units, stride], [outputs, pitch], [m, 1]);
+  const beside = inPlace
+    ? grid([units, stride], [outputs, pitch], [Math.ceil(m / 8) * 8 - m, 1]).map((i) => i + m)
+    : [];
   const y0 = flags & ACCUMULATE ? values(places.length, 0, bed.rnd) : undefined;
   const bias = flags & BIAS ? values(m, 0, bed.rnd) : undefined;
   const [lo, hi] = flags & CLAMP ? [-1, 1.5] : [-Infinity, Infinity];
-  const lists = { near: asFloats(o.near), indptr: asFloats(o.indptr), indices: asFloats(o.indices), data: o.data };
+  const lists = { indptr: asFloats(o.indptr), indices: asFloats(o.indices), data: o.data };
   const label = `${plan.name} ${of}, flags ${flags}, view ${JSON.stringify(view)}`;
   const actual = bed.perform({
     label,
     view,
     slack: { y: 12, bias: 12, columns: kernel.format === "dense" ? 0 : AHEAD },
     inputs: bias ? { ...lists, bias } : lists,
-    y: endOf(places),
+    y: inPlace ? Math.max(endOf(places), endOf(Uint32Array.from(beside))) : endOf(places),
     places,
-    // The dense kernel's columns are whole vectors; the others work in whole blocks of 8, and a vector more.
-    work: kernel.format === "dense" ? columnRows(o) : Math.ceil(m / 8) * 8 + 4,
+    junk: Uint32Array.from(beside),
+    work: Math.ceil(m / 8) * 8 + 4,
     prepare(at) {
       if (y0) places.forEach((place, i) => (bed.memory.f32[at.y / 4 + place] = y0[i]));
-      const from = [plan(bed, kernel, o), outputs, ...LISTED.map((name) => at[name])];
+      const from = [plan(bed, kernel, o), units, ...LISTED.map((name) => at[name])];
       // Without the flag the limits are such that using them would show.
       const limits = flags & CLAMP ? [lo, hi] : [1e9, 1e9];
-      return () => bed.kernels[kernel.name](...from, at.work, at.y, pitch * 4, at.bias ?? NOWHERE, flags, ...limits);
+      return () => bed.kernels[kernel.name](...from, at.work, at.y, stride * 4, at.bias ?? NOWHERE, flags, ...limits);
     },
   });
   close(actual, walkOracle(o, { y0, bias, lo, hi }), label);
@@ -1511,11 +1601,12 @@ function walks(groups: readonly number[]): Testers {
         }
       }
     },
-    "no input row under any tap"(bed, kernel) {
+    "outputs that no list meets"(bed, kernel) {
       for (const flags of FLAGS.filter((f) => f & (ACCUMULATE | BIAS))) {
         for (const plan of COLUMN_PLANS) {
           const o = walkOf(bed, kernel, { m: 13, channels: 5, taps: 3, outputs: 2 });
-          o.near.fill(NO_ROW);
+          o.reach.visits = new Uint32Array(0);
+          o.meetings = [];
           checkWalk(bed, kernel, o, { label: "nowhere", plan, flags, view: bed.pick(WALK_VIEWS) });
         }
       }
@@ -1561,7 +1652,7 @@ function walks(groups: readonly number[]): Testers {
             const packed = packAs(format, new Source(w, [m, k]));
             if (packed.kind === "dense") throw new Error("a dense matrix has no blocks");
             const blocks = splitBlocks(toBlocks(packed), rows, cols);
-            return lowerColumns(bed.memory, blocks, 1, 1).passes[0].plan;
+            return lowerColumns(bed.memory, blocks, o.reach).passes[0].plan;
           };
           const label = `${JSON.stringify(format)} ${m} × ${k}`;
           for (const flags of FLAGS) checkWalk(bed, kernel, o, { label, plan, flags, view: bed.pick(WALK_VIEWS) });

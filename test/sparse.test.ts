@@ -855,18 +855,46 @@ test("conv2d: property over shapes", async () => {
   });
 });
 
-test("conv2d: too many taps to list go the dense way, and explain says so", async () => {
-  const engine = await createEngine();
-  const w = engine.pack(values(70 * 70, 0.9, random(seed)), [1, 1, 70, 70], { format: "csr" });
+/** One pixel under two taps that are so far apart: a convolution of a few lists whose sums lie anywhere. */
+function twoTaps(engine: Engine, m: number, format: Format, kernel: [number, number], o: Conv2dOptions) {
+  const w = engine.pack(values(m * 2, 0, random(seed)), [m, 1, ...kernel], { format });
   const x = engine.tensor(new Float32Array([2]), [1, 1, 1, 1]);
   const lists = engine.toSparse(x);
-  const o = { padding: 69 };
-  assert.match(
-    engine.explain("conv2d", lists, w, o).reason,
-    /^dense inputs, as there are too many taps to list: 100.0% /,
+  const { reason } = engine.explain("conv2d", lists, w, o);
+  sameBits(
+    engine.conv2d(lists, w, o).toArray(),
+    engine.conv2d(x, w, o).toArray(),
+    JSON.stringify([m, format, kernel, o]),
   );
-  assert.match(engine.explain("conv2d", lists, w, { padding: 60 }).reason, /^(?!.*too many)/);
-  sameBits(engine.conv2d(lists, w, o).data, engine.conv2d(x, w, o).data, "70 × 70 taps");
+  for (const owner of [w, x, lists]) owner.dispose();
+  return reason;
+}
+
+test("conv2d: taps that lie too far apart for lists go the dense way, and explain says so", async () => {
+  const engine = await createEngine();
+  const far = /^dense inputs, as no kernel for sparse inputs takes these taps and weights: 100.0% /;
+  const near = /^(?!.*no kernel)/;
+  const blocks: Format = { kind: "block", rows: 8, cols: 1 };
+  // 8 floats each, of which 16 bits number 65536, or pairs of them.
+  for (const [format, m, most] of [
+    ["csr", 1, 8191],
+    [blocks, 8, 16382],
+  ] as const) {
+    const along = (d: number) => twoTaps(engine, m, format, [1, 2], { dilation: [1, d], padding: [0, d] });
+    assert.match(along(most), near);
+    assert.match(along(most + 1), far);
+    const down = (d: number) => twoTaps(engine, m, format, [2, 1], { dilation: [d, 1], padding: [d, 0] });
+    assert.match(down(most), near);
+    assert.match(down(most + 1), far);
+  }
+  // 400 sums beside each of 5241 or 5245 lines: 8 floats each, 2²⁴ at most.
+  for (const [padding, told] of [
+    [2620, near],
+    [2622, far],
+  ] as const) {
+    assert.match(twoTaps(engine, 1, "csr", [1, 2], { dilation: [1, 1000], padding: [padding, 600] }), told);
+  }
+  assert.match(twoTaps(engine, 1, "dense", [1, 2], { dilation: [1, 10000], padding: [0, 10000] }), near);
   engine.dispose();
 });
 
@@ -1036,7 +1064,7 @@ test("costs and the density of x decide, and explain says so", async () => {
         const grouped = engine.pack(values(8 * 18, 0, rnd), [8, 2, 3, 3], { format: "dense" });
         assert.match(
           engine.explain("conv2d", image, grouped, { groups: 2 }).reason,
-          /as no kernel walks this weight's columns/,
+          /as no kernel for sparse inputs takes these taps and weights/,
         );
         close(
           engine.conv2d(image, kernel, { padding: 1 }).data,

@@ -1,13 +1,15 @@
 // Each row of the manifest: one line for each, the kernel alone, on streams as the engine makes them.
 import { type Build, loadKernels } from "../../bindings/builds.js";
 import { packBlock } from "../../bindings/formats/block.js";
-import { lowerDense, lowerDenseColumns, lowerDenseVector } from "../../bindings/formats/dense.js";
+import { lowerColumns, lowerDenseColumns } from "../../bindings/formats/columns.js";
+import { lowerDense, lowerDenseVector } from "../../bindings/formats/dense.js";
 import { packNm } from "../../bindings/formats/nm.js";
 import { Source } from "../../bindings/formats/source.js";
-import { type Lowered, lowerBlocks, lowerColumns, lowerNmVector, lowerSlices } from "../../bindings/formats/streams.js";
+import { type Lowered, lowerBlocks, lowerNmVector, lowerSlices } from "../../bindings/formats/streams.js";
 import { KERNELS, type Kernel } from "../../bindings/kernels.js";
 import { Memory } from "../../bindings/memory.js";
 import { panelMapFor } from "../../bindings/ops/linear.js";
+import { reachOfRow } from "../../bindings/ops/reach.js";
 import { prune } from "../../bindings/patterns.js";
 import { random, values } from "../../test/oracle.js";
 import type { Bench } from "../groups.js";
@@ -116,8 +118,8 @@ export async function kernelCases(build: Build): Promise<KernelCase[]> {
   /** An activation's lists: one row, as k-winners over all of x leave it. */
   const active = Math.round(K * ACTIVE);
   const lists = memory.alloc((4 + 2 * active) * 4);
-  const [near, indptr, indices, data] = [lists, lists + 4, lists + 16, lists + 16 + active * 4];
-  memory.u32.set([0, 0, active], lists / 4);
+  const [indptr, indices, data] = [lists, lists + 16, lists + 16 + active * 4];
+  memory.u32.set([0, active], lists / 4);
   for (let i = 0; i < active; i++) memory.u32[indices / 4 + i] = Math.floor(i / ACTIVE);
   memory.floats(data, active).set(values(active, 0, rnd));
   const sums = memory.alloc(M * 4 + 16);
@@ -130,14 +132,14 @@ export async function kernelCases(build: Build): Promise<KernelCase[]> {
       packBlock(new Source(prune(weights, [M, K], { block: [r, c], sparsity: ZEROS }), [M, K]), r, c);
     const dense = format === "dense";
     const { passes } = dense
-      ? lowerDenseColumns(memory, { rows: M, cols: K, data: weights }, 1)
-      : lowerColumns(memory, pruned(), 1, 1);
+      ? lowerDenseColumns(memory, { rows: M, cols: K, data: weights }, reachOfRow(M, 1))
+      : lowerColumns(memory, pruned(), reachOfRow(M, 1));
     const stored = M * active * (dense ? 1 : 1 - ZEROS);
     const call = kernels[kernel.name];
     return {
       name: kernel.name,
       shape: `${M} × ${K}, ${active} active`,
-      run: () => call(passes[0].plan, 1, near, indptr, indices, data, sums, y, M * 4, 0, 0, 0, 0),
+      run: () => call(passes[0].plan, 1, indptr, indices, data, sums, y, M * 4, 0, 0, 0, 0),
       flops: 2 * stored,
       denseFlops: 2 * M * active,
       dense: "f32_dense_spmspv",

@@ -107,22 +107,6 @@ export function lowerDenseVector(memory: Memory, m: DenseMatrix): Lowered {
   });
 }
 
-/** The stream of assembly/dense/spmspv.ts. */
-export function lowerDenseColumns(memory: Memory, m: DenseMatrix, taps: number): Lowered {
-  const column = align16(m.rows * 4);
-  const channels = m.cols / taps;
-  return lower(memory, PLAN + column * m.cols, (ptr) => {
-    const { u32, f32 } = memory;
-    u32.set([m.rows, taps, channels, ptr + PLAN, column], ptr / 4);
-    f32.fill(0, (ptr + PLAN) / 4, (ptr + PLAN + column * m.cols) / 4);
-    for (let j = 0; j < m.cols; j++) {
-      const to = (ptr + PLAN + ((j % taps) * channels + Math.floor(j / taps)) * column) / 4;
-      for (let i = 0; i < m.rows; i++) f32[to + i] = m.data[i * m.cols + j];
-    }
-    return onePass(ptr);
-  });
-}
-
 /** Kernel offsets and the weights of each channel in turn, as the depthwise kernels take them. */
 export const lowerDepthwise = (memory: Memory, { data }: DenseMatrix, taps: readonly number[]): Lowered =>
   lower(memory, (taps.length + data.length) * 4, (ptr) => {

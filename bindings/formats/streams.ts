@@ -1,5 +1,5 @@
 import { type Memory, VECTOR_BYTES } from "../memory.js";
-import { type BlockMatrix, transposeBlock } from "./block.js";
+import type { BlockMatrix } from "./block.js";
 import { type NmMatrix, placesNm, readPositionsNm } from "./nm.js";
 
 /**
@@ -265,62 +265,5 @@ export function lowerNmVector(memory: Memory, w: NmMatrix): Lowered {
       at = values + vectors * 16;
     }
     return passes;
-  });
-}
-
-/** Bytes from a record's start on that the kernels may read ahead. */
-const AHEAD = 208;
-
-/**
- * The streams of assembly/csr/spmspv.ts and assembly/block/spmspv.ts: a record for each tap and channel with what its column of W
- * adds to which outputs.
- *
- * @param m blocks of one column; columns are [channel][tap], channels those of one group
- */
-export function lowerColumns(memory: Memory, m: BlockMatrix, taps: number, groups: number): Lowered {
-  const { r } = m;
-  const t = transposeBlock(m);
-  const perGroup = m.cols / taps;
-  const channels = perGroup * groups;
-  const blocksPerGroup = m.indptr.length - 1 > 0 ? Math.ceil(m.rows / groups / r) : 0;
-  const align = r === 1 ? 4 : 16;
-  const up = (n: number) => Math.ceil(n / align) * align;
-  const sizeOf = (n: number) => up(n * 2) + n * r * 4;
-  // A column's entries ascend, so those of a group follow each other.
-  const from = new Uint32Array(taps * channels);
-  const counts = new Uint32Array(taps * channels);
-  let bytes = 0;
-  for (let tap = 0, at = 0; tap < taps; tap++) {
-    for (let g = 0; g < groups; g++) {
-      for (let c = 0; c < perGroup; c++, at++) {
-        const column = c * taps + tap;
-        let i = t.indptr[column];
-        const end = t.indptr[column + 1];
-        while (i < end && t.indices[i] < g * blocksPerGroup) i++;
-        from[at] = i;
-        while (i < end && (groups === 1 || t.indices[i] < (g + 1) * blocksPerGroup)) i++;
-        counts[at] = i - from[at];
-        bytes = up(bytes) + sizeOf(counts[at]);
-      }
-    }
-  }
-  const table = PLAN;
-  const records = align16(table + taps * channels * 8);
-  return lower(memory, records + bytes + AHEAD, (ptr) => {
-    const { u32, u16, f32 } = memory;
-    // Short columns have little to bring near, and the reading would be most of the work.
-    u32.set([m.rows, taps, channels, ptr + table, bytes > 128 * counts.length ? 1 : 0], ptr / 4);
-    let at = ptr + records;
-    for (let i = 0; i < counts.length; i++) {
-      const n = counts[i];
-      at = up(at);
-      u32[(ptr + table) / 4 + 2 * i] = at;
-      u32[(ptr + table) / 4 + 2 * i + 1] = n;
-      // Outputs one by one, or an eighth of a block's byte offset: both are what an address scales by for nothing.
-      for (let k = 0; k < n; k++) u16[at / 2 + k] = t.indices[from[i] + k] * (r === 1 ? 1 : r / 2);
-      f32.set(t.data.subarray(from[i] * r, (from[i] + n) * r), (at + up(n * 2)) / 4);
-      at += sizeOf(n);
-    }
-    return onePass(ptr);
   });
 }

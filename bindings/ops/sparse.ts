@@ -13,15 +13,10 @@ import { LINEAR, type LinearOptions, linear, macsOf, type ProductPlan, planLinea
 import { type Fused, fused, type Input, inputOrLists, place, placeBytes, weight } from "./operands.js";
 import { maxPool2d, POOL, type PoolOptions } from "./pool.js";
 import { copyInto, flagsOf } from "./product.js";
+import { type Spread, spreadOfImage, spreadOfRows } from "./reach.js";
 import { handOver } from "./winners.js";
 
-/** Where there is no input row. */
-const NOWHERE = 0xffffffff;
-
-/** Numbers of {@link Walk.near} at most, 64 MiB: a 3 × 3 convolution of 1365² pixels. */
-const MOST_NEAR = 2 ** 24;
-
-/** A product over lists: which input rows each output sums over, tap by tap. */
+/** A product over lists, apart from the kernel. */
 interface Walk {
   /** Outputs of one sample, and the input rows that its lists hold. */
   outputs: number;
@@ -29,17 +24,20 @@ interface Walk {
   samples: number;
   taps: number;
   groups: number;
-  /** outputs × taps numbers of input rows, or {@link NOWHERE}; none where each output reads its own row. */
-  near?: Uint32Array;
-  /** Whether they are too many to be worth their bytes. */
-  tooMany?: boolean;
+  /** Distinguishes a kernel's streams. */
+  key: string;
+  /** Where a kernel's sums lie, if it can run. */
+  spread(kernel: Kernel): Spread | undefined;
 }
 
-/** A kernel's predicted ns: what is fixed, and what each meeting of an active input and a tap adds. */
+/** A kernel's predicted ns: what is fixed, and what each active input adds. */
 interface Line {
   kernel: Kernel;
+  /** Names its streams. */
+  key: string;
+  spread: Spread;
   fixed: number;
-  visit: number;
+  input: number;
 }
 
 /** What does not change with the activations. */
@@ -61,82 +59,84 @@ function makePlan(
   const { costs } = engine;
   const { samples, outputs, groups } = walk;
   const [m, k] = [w.dims[0], w.matrix.cols];
-  // 16 bits number the outputs of a column.
-  const able = m <= 65535 && !walk.tooMany ? kernelsFor("spmspv", w.structure(false, groups)) : [];
+  const able = kernelsFor("spmspv", w.structure(false, groups)).flatMap((kernel) => {
+    const spread = walk.spread(kernel);
+    return spread ? [{ kernel, spread }] : [];
+  });
   // Any other name is one of the dense way's, which knows all that it takes.
-  const known = able.some(({ name }) => name === force);
+  const known = able.some(({ kernel }) => kernel.name === force);
   const best = known ? undefined : dense();
   const densely = best && { cuts: best.cuts, ns: best.ns * samples + size * costs.copy };
-  const work = { m, k, places: w.places, channels: k, channelsPerBlock: k };
   const lines = able
-    .filter(({ name }) => force === undefined || name === force)
-    .map((kernel) => ({
-      kernel,
-      fixed: costs.call + samples * outputs * m * costs.copy,
-      visit: costOf(kernel, work, costs),
-    }));
+    .filter(({ kernel }) => force === undefined || kernel.name === force)
+    .map(({ kernel, spread }) => {
+      const { visits, columns, bytes } = spread;
+      return {
+        kernel,
+        key: kernel.name + walk.key,
+        spread,
+        fixed: costs.call + ((samples * bytes) / 4) * costs.copy,
+        input: visits * costOf(kernel, { m, k, places: w.places, channels: k, channelsPerBlock: k, columns }, costs),
+      };
+    });
   return { walk, lines, densely: samples * outputs * m ? densely : undefined };
 }
 
-/** How often an active input meets a tap: each time, but for strides and edges. */
-const visitsOf = (x: SparseTensor, { taps, outputs, inputRows }: Walk): number =>
-  (x.nnz * taps * outputs) / Math.max(1, inputRows);
-
 /** The kernel for what x holds now; undefined for the way over dense activations. */
-function choose({ lines, densely, walk }: SparsePlan, x: SparseTensor): Kernel | undefined {
-  const visits = visitsOf(x, walk);
+function choose({ lines, densely }: SparsePlan, { nnz }: SparseTensor): Line | undefined {
   let best: Line | undefined;
   for (const line of lines) {
-    if (!best || line.fixed + visits * line.visit < best.fixed + visits * best.visit) best = line;
+    if (!best || line.fixed + nnz * line.input < best.fixed + nnz * best.input) best = line;
   }
-  return best && !(densely && densely.ns < best.fixed + visits * best.visit) ? best.kernel : undefined;
+  return best && !(densely && densely.ns < best.fixed + nnz * best.input) ? best : undefined;
 }
 
-/** Runs one kernel over all samples; results are rows of outputs, pixel by pixel. */
+/** Runs one kernel over all samples. Where the result is not what sums are, outputs one by one, they have a place of their own. */
 function run(
   engine: Engine,
   x: SparseTensor,
   w: PackedWeight,
-  kernel: Kernel,
-  walk: Walk,
+  { kernel, key, spread: { reach, units, lines, line, pixel, bytes, lead } }: Line,
+  { outputs, inputRows, samples }: Walk,
   shape: readonly number[],
   f: Fused,
   planes: boolean,
 ): Tensor {
   const { memory, kernels } = engine;
   const m = w.dims[0];
-  const { outputs, inputRows, samples, taps, groups } = walk;
-  const { near } = walk;
   const call = kernels[kernel.name];
-  const pixels = planes ? outputs * m * 4 : 0;
+  const apart = planes || bytes !== outputs * m * 4;
+  const wide = outputs / Math.max(1, lines);
+  /** Copies a sample between the order of the result and that of the sums. */
+  const copy = (result: number, rows: number, back: boolean) => {
+    for (let l = 0; l < lines; l++, rows += line, result += wide * (planes ? 4 : m * 4)) {
+      if (!planes && back) kernels.f32_copy(1, wide, m, rows, 0, pixel, result, 0, m * 4);
+      else if (!planes) kernels.f32_copy(1, wide, m, result, 0, m * 4, rows, 0, pixel);
+      else if (back) kernels.f32_transpose(wide, m, rows, pixel, result, outputs * 4);
+      else kernels.f32_transpose(m, wide, result, outputs * 4, rows, pixel);
+    }
+  };
   return engine.produceWith(
     w,
-    () => w.columnStreams(kernel, taps, groups),
+    () => w.columnStreams(kernel, key, reach),
     shape,
     f.out,
-    [
-      near ? near.length * 4 : 0,
-      placeBytes(f.bias),
-      Math.ceil(m / 8) * 32 + 16,
-      pixels,
-      planes ? placeBytes(f.residual) : 0,
-    ],
-    (y, [nearPlace, bs, sums, rowsAt, rs], lowered) => {
-      const nearAt = near ? nearPlace : 0;
+    [placeBytes(f.bias), Math.ceil(m / 8) * 32 + 16, apart ? bytes : 0, apart ? placeBytes(f.residual) : 0],
+    (y, [bs, sums, own, rs], lowered) => {
       const bias = place(engine, f.bias, bs);
-      if (near) memory.u32.set(near, nearAt / 4);
-      if (f.residual && !planes) copyInto(engine, f.residual, y.ptr);
-      const residual = planes ? place(engine, f.residual, rs) : 0;
+      if (f.residual && !apart) copyInto(engine, f.residual, y.ptr);
+      const residual = apart ? place(engine, f.residual, rs) : 0;
+      // Kernels add to what lies between the lines too: not to what some tensor left there, which may take them long.
+      if (residual) memory.f32.fill(0, own / 4, (own + bytes) / 4);
       const { ptr, indices, values } = x.lists;
       const [pass] = lowered.passes;
       const flags = flagsOf(pass, { bias, accumulate: f.residual !== undefined, fused: f });
       for (let i = 0; i < samples; i++) {
         const at = i * outputs * m * 4;
-        const to = planes ? rowsAt : y.ptr + at;
-        if (residual) kernels.f32_transpose(m, outputs, residual + at, outputs * 4, to, m * 4);
-        const begin = ptr + i * inputRows * 4;
-        call(pass.plan, outputs, nearAt, begin, indices, values, sums, to, m * 4, bias, flags, f.lo, f.hi);
-        if (planes) kernels.f32_transpose(outputs, m, to, m * 4, y.ptr + at, outputs * 4);
+        const to = apart ? own + lead : y.ptr + at;
+        if (residual) copy(residual + at, to, false);
+        call(pass.plan, units, ptr + i * inputRows * 4, indices, values, sums, to, pixel, bias, flags, f.lo, f.hi);
+        if (apart) copy(y.ptr + at, to, true);
       }
     },
   );
@@ -178,7 +178,15 @@ function planLinearSparse(
   const { rows } = x;
   const key = force === undefined ? -1 - rows : `sparse ${rows} ${forcedKey(force)}`;
   const plan = w.plans.get(key, () => {
-    const walk: Walk = { outputs: rows, inputRows: rows, samples: 1, taps: 1, groups: 1 };
+    const walk: Walk = {
+      outputs: rows,
+      inputRows: rows,
+      samples: 1,
+      taps: 1,
+      groups: 1,
+      key: "",
+      spread: (kernel) => spreadOfRows(rows, w.dims[0], 1, kernel),
+    };
     const dense = () => planLinear(engine, { shape: [rows, k], size: x.size }, w, force).ways[0];
     return makePlan(engine, w, x.size, walk, force, dense);
   }) as SparsePlan;
@@ -193,22 +201,24 @@ function planConv2dSparse(engine: Engine, x: SparseTensor, w: PackedWeight, o: C
   sizeOf("result", shape);
   const key = `sparse ${image.n} ${image.h} ${image.w} ${groups} ${Object.values(win).join(" ")} ${forcedKey(o.forceKernel)}`;
   const plan = w.plans.get(key, () => {
-    const { kh, kw, sh, sw, dh, dw, top, left, oh, ow } = win;
-    const tooMany = oh * ow * kh * kw > MOST_NEAR;
-    const near = new Uint32Array(tooMany ? 0 : oh * ow * kh * kw);
-    for (let oy = 0, i = 0; !tooMany && oy < oh; oy++) {
-      for (let ox = 0; ox < ow; ox++) {
-        for (let ky = 0; ky < kh; ky++) {
-          for (let kx = 0; kx < kw; kx++) {
-            const y = oy * sh - top + ky * dh;
-            const x = ox * sw - left + kx * dw;
-            near[i++] = y >= 0 && y < image.h && x >= 0 && x < image.w ? y * image.w + x : NOWHERE;
-          }
-        }
-      }
-    }
+    const { kh, kw, sh, sw, top, left, oh, ow } = win;
+    const [m] = w.dims;
     const inputRows = image.h * image.w;
-    const walk: Walk = { outputs: oh * ow, inputRows, samples: image.n, taps: kh * kw, groups, near, tooMany };
+    const byRow = kh * kw * sh * sw === 1 && top + left === 0 && oh * ow === inputRows;
+    const walk: Walk = {
+      outputs: oh * ow,
+      inputRows,
+      samples: image.n,
+      taps: kh * kw,
+      groups,
+      key: byRow
+        ? groups === 1
+          ? ""
+          : ` in ${groups}`
+        : ` ${groups} ${image.h} ${image.w} ${Object.values(win).join(" ")}`,
+      spread: (kernel) =>
+        byRow ? spreadOfRows(oh * ow, m, groups, kernel) : spreadOfImage(image, win, m, groups, kernel),
+    };
     return makePlan(engine, w, x.size, walk, o.forceKernel, () => planConv2d(engine, input, w, o).ways[0]);
   }) as SparsePlan;
   // One plan for both layouts: only the order of the result's dimensions differs.
@@ -232,9 +242,9 @@ export function productSparse(
   const lists = inputOrLists(engine, "x", x);
   const opts = options("options", o, OPS[op].keys);
   const { plan, shape, planes } = OPS[op].plan(engine, x, w, opts);
-  const kernel = choose(plan, x);
-  if (!kernel) return OPS[op].densely(engine, x, w, opts);
-  return run(engine, x, w, kernel, plan.walk, shape, fused(engine, opts, shape, w.dims[0], lists), planes);
+  const line = choose(plan, x);
+  if (!line) return OPS[op].densely(engine, x, w, opts);
+  return run(engine, x, w, line, plan.walk, shape, fused(engine, opts, shape, w.dims[0], lists), planes);
 }
 
 /** The largest under each window, dropped elements being 0; the result is at least as dense as what went in. */
@@ -255,19 +265,20 @@ export function explainSparse(
   inputOrLists(engine, "x", x);
   const { plan } = OPS[op].plan(engine, x, w, o);
   const { walk, lines } = plan;
-  const visits = visitsOf(x, walk);
-  const ways = lines.map(({ kernel, fixed, visit }) => ({ cuts: [{ kernel, strips: 1 }], ns: fixed + visits * visit }));
+  const { nnz } = x;
+  const ways = lines.map(({ kernel, fixed, input }) => ({ cuts: [{ kernel, strips: 1 }], ns: fixed + nnz * input }));
   if (plan.densely) ways.push(plan.densely as (typeof ways)[number]);
   ways.sort((a, b) => a.ns - b.ns);
   const best = ways[0]?.cuts[0].kernel;
   const stored = macsOf(w, ways);
   const denseMacs = walk.samples * walk.outputs * w.dims[0] * w.matrix.cols;
+  // How often an active input meets a tap: each time, but for strides and edges.
+  const meetings = (nnz * walk.taps * walk.outputs) / Math.max(1, walk.inputRows);
   const macs =
-    best?.op === "spmspv" ? (visits * stored) / Math.max(1, w.matrix.cols) : walk.samples * walk.outputs * stored;
+    best?.op === "spmspv" ? (meetings * stored) / Math.max(1, w.matrix.cols) : walk.samples * walk.outputs * stored;
   const active = `${(100 * x.density).toFixed(1)}% of the input active`;
   const other = ways.find(({ cuts }) => cuts[0].kernel.op === "spmspv");
-  const because = walk.tooMany ? "there are too many taps to list" : "no kernel walks this weight's columns";
-  const none = o.forceKernel === undefined ? `, as ${because}` : "";
+  const none = o.forceKernel === undefined ? ", as no kernel for sparse inputs takes these taps and weights" : "";
   const why = other ? `, ${(other.ns / ways[0].ns).toFixed(2)}x as fast here as sparse inputs` : none;
   const note = best?.op === "spmspv" ? active : `dense inputs${why}: ${active}`;
   return { ways, macs: Math.round(macs), denseMacs, note };

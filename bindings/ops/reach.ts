@@ -1,0 +1,197 @@
+import type { Part, Reach, Tap } from "../formats/columns.js";
+import type { Kernel } from "../kernels.js";
+import type { Images, Window } from "./window.js";
+
+/** A reach, and how the sums of one sample lie. */
+export interface Spread {
+  reach: Reach;
+  units: number;
+  /** Lines of outputs, and bytes from one to the next, and from output to output. */
+  lines: number;
+  line: number;
+  pixel: number;
+  /** Bytes of all sums, of which `lead` lie before the first output. */
+  bytes: number;
+  lead: number;
+  /** Visits of each input, and columns that it adds in one. */
+  visits: number;
+  columns: number;
+}
+
+/** Visits of one image at most, and floats of sums beside the result's: 64 MiB of each. */
+const MOST_VISITS = 2 ** 22;
+const MOST_BESIDE = 2 ** 24;
+
+/** What 16 bits can tell. */
+const MOST = 65535;
+
+/** Bytes of an output's sums: whole vectors of two, in which kernels start and end. */
+const pitchOf = (m: number): number => Math.ceil(m / 8) * 32;
+
+/** Each input row is read by one output: vectors, batches, and convolutions of 1 × 1. */
+export const reachOfRow = (m: number, groups: number): Reach => ({
+  taps: 1,
+  groups,
+  inputs: 1,
+  outputs: 1,
+  pitch: pitchOf(m),
+  inPlace: m % 8 === 0,
+  runs: [[{ tap: 0, at: 0 }]],
+  parts: [{ run: 0, from: 0, to: 1 }],
+  visits: new Uint32Array(3),
+});
+
+/** Rows that are units of their own. Undefined where 16 bits can't number the outputs and tell where values start. */
+export const spreadOfRows = (rows: number, m: number, groups: number, { format }: Kernel): Spread | undefined =>
+  m < MOST - 8 || format === "dense"
+    ? {
+        reach: reachOfRow(m, groups),
+        units: rows,
+        lines: 1,
+        line: 0,
+        pixel: m * 4,
+        bytes: rows * m * 4,
+        lead: 0,
+        visits: 1,
+        columns: 1,
+      }
+    : undefined;
+
+/** Taps along one direction through which inputs of one phase of the stride are read, and from how many outputs away: falling. */
+interface Phase {
+  taps: number[];
+  away: number[];
+}
+
+/** The phases of one direction that have taps. */
+function phasesOf(size: number, stride: number, dilation: number): Map<number, Phase> {
+  const phases = new Map<number, Phase>();
+  for (let k = 0; k < size; k++) {
+    const phase = (k * dilation) % stride;
+    const of = phases.get(phase) ?? { taps: [], away: [] };
+    of.taps.push(k);
+    of.away.push((phase - k * dilation) / stride);
+    phases.set(phase, of);
+  }
+  return phases;
+}
+
+/** Taps whose columns are added in one go, line by line, and how many outputs away their lines are, and the taps of each. */
+interface Run {
+  taps: Tap[];
+  down: number[];
+  across: number[];
+}
+
+/** From where to where falling numbers lie in 0..n − 1 once `at` is added. */
+function inside(away: readonly number[], at: number, n: number): [from: number, to: number] {
+  let from = 0;
+  while (from < away.length && at + away[from] >= n) from++;
+  let to = from;
+  while (to < away.length && at + away[to] >= 0) to++;
+  return [from, to];
+}
+
+const last = (list: readonly number[]): number => list[list.length - 1];
+
+/**
+ * How the pixels of an image reach the outputs of a window over it: through all taps at once, where 16 bits can number their sums.
+ * What a pixel adds beyond the ends of a line lands between the lines, so that all taps of a line follow each other; of dense
+ * columns any part can be taken. Undefined where that would be too much or too far apart.
+ */
+export function spreadOfImage(
+  image: Images,
+  win: Window,
+  m: number,
+  groups: number,
+  kernel: Kernel,
+): Spread | undefined {
+  const { kh, kw, sh, sw, dh, dw, top, left, oh, ow } = win;
+  const [r] = kernel.block;
+  const dense = kernel.format === "dense";
+  const pitch = pitchOf(m);
+  const rows = phasesOf(kh, sh, dh);
+  const cols = phasesOf(kw, sw, dw);
+  let lead = 0;
+  let trail = 0;
+  const meets = Array.from({ length: image.w }, (_, i) => {
+    const away = cols.get((i + left) % sw)?.away;
+    if (!away) return false;
+    const at = Math.floor((i + left) / sw);
+    const [first, end] = [at + last(away), at + away[0] + 1];
+    if (end <= 0 || first >= ow) return false;
+    lead = Math.max(lead, -first);
+    trail = Math.max(trail, end - ow);
+    return true;
+  });
+  if (dense) lead = trail = 0;
+  const width = ow + Math.max(lead, trail);
+  if ((width - ow) * oh * pitch > MOST_BESIDE * 4) return undefined;
+
+  const runs: Run[] = [];
+  const runsOf = new Map<string, number[]>();
+  const visits: number[] = [];
+  const parts: Part[] = [];
+  const known = new Map<number, number>();
+  let columns = 0;
+  for (const [y, { taps: kys, away: dys }] of rows) {
+    for (const [x, { taps: kxs, away: dxs }] of cols) {
+      // Dense columns are stored as they are added: to outputs side by side, if they are that.
+      const high = dense ? 1 : kys.length;
+      const wide = dense && dxs.some((dx, i) => dx !== dxs[0] - i) ? 1 : kxs.length;
+      const own: number[] = [];
+      runsOf.set(`${y} ${x}`, own);
+      for (let i = 0; i < kys.length; i += high) {
+        for (let j = 0; j < kxs.length; j += wide) {
+          const down = dys.slice(i, i + high);
+          const across = dxs.slice(j, j + wide);
+          const taps = down.flatMap((dy, l) =>
+            across.map((dx, c) => ({
+              tap: kys[i + l] * kw + kxs[j + c],
+              at: ((dy - last(down)) * width + dx - last(across)) * pitch,
+            })),
+          );
+          own.push(runs.push({ taps, down, across }) - 1);
+          // Of an entry that is left out in front, places take 2 bytes and values 4 for each row, as many for each number as csr's.
+          const fits = (taps[0].at + m * 4) / (r === 1 ? 4 : 8) <= MOST && taps.length * (m + 8) * 2 <= MOST;
+          if (!dense && !fits) return undefined;
+        }
+      }
+      if (image.h * image.w * own.length > MOST_VISITS) return undefined;
+    }
+  }
+  for (let iy = 0; iy < image.h; iy++) {
+    const y = Math.floor((iy + top) / sh);
+    for (let ix = 0; ix < image.w; ix++) {
+      const x = Math.floor((ix + left) / sw);
+      for (const run of (meets[ix] && runsOf.get(`${(iy + top) % sh} ${(ix + left) % sw}`)) || []) {
+        const { down, across } = runs[run];
+        const [above, below] = inside(down, y, oh);
+        const [first, end] = dense ? inside(across, x, ow) : [0, across.length];
+        if (above === below || first === end) continue;
+        const from = above * across.length + first;
+        const to = (below - 1) * across.length + end;
+        const key = (run * kh * kw + from) * kh * kw + to - 1;
+        const part = known.get(key) ?? parts.push({ run, from, to }) - 1;
+        known.set(key, part);
+        visits.push(iy * image.w + ix, part, ((y + last(down)) * width + x + across[end - 1]) * pitch);
+        columns += to - from;
+      }
+    }
+  }
+  const inputs = image.h * image.w;
+  const outputs = oh * width;
+  const met = visits.length / 3;
+  const reach = { taps: kh * kw, groups, inputs, outputs, pitch, inPlace: true, parts };
+  return {
+    reach: { ...reach, runs: runs.map(({ taps }) => taps), visits: Uint32Array.from(visits) },
+    units: 1,
+    lines: width === ow ? 1 : oh,
+    line: width * pitch,
+    pixel: pitch,
+    bytes: (lead + outputs) * pitch,
+    lead: lead * pitch,
+    visits: met / Math.max(1, inputs),
+    columns: columns / Math.max(1, met),
+  };
+}
