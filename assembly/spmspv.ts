@@ -15,7 +15,7 @@
 //   sums     m floats up to a multiple of 8, and 16 bytes more; without y's help for units of one output only
 //
 // y and bias are read up to 12 bytes past the end and never written there. Convolutions scatter because a column of one tap holds an entry
-// or none: gathering tap by tap for each output took 1.9 to 2.8 times as long (CONTRIBUTING).
+// or none: gathering tap by tap for each output took 1.3 to 3.1 times as long (CONTRIBUTING).
 import { Flag, Simd } from "./simd";
 import { Sums } from "./sums";
 

@@ -855,46 +855,82 @@ test("conv2d: property over shapes", async () => {
   });
 });
 
-/** One pixel under two taps that are so far apart: a convolution of a few lists whose sums lie anywhere. */
-function twoTaps(engine: Engine, m: number, format: Format, kernel: [number, number], o: Conv2dOptions) {
-  const w = engine.pack(values(m * 2, 0, random(seed)), [m, 1, ...kernel], { format });
+/** A convolution of one pixel by one kernel; undefined if that can't run, as `explain` then says. */
+function onePixel(engine: Engine, m: number, forceKernel: string, kernel: [number, number], o: Conv2dOptions) {
+  const rows = forceKernel.includes("8x1") ? 8 : forceKernel.includes("4x1") ? 4 : 1;
+  const format: Format = forceKernel.includes("dense") ? "dense" : rows > 1 ? { kind: "block", rows, cols: 1 } : "csr";
+  const k = kernel[0] * kernel[1];
+  const w = engine.pack(
+    values(m * k, 0, random(seed)).map((v) => v || 1),
+    [m, 1, ...kernel],
+    { format },
+  );
   const x = engine.tensor(new Float32Array([2]), [1, 1, 1, 1]);
   const lists = engine.toSparse(x);
-  const { reason } = engine.explain("conv2d", lists, w, o);
-  sameBits(
-    engine.conv2d(lists, w, o).toArray(),
-    engine.conv2d(x, w, o).toArray(),
-    JSON.stringify([m, format, kernel, o]),
-  );
+  const { alternatives, reason } = engine.explain("conv2d", lists, w, o);
+  const runs = alternatives.some((way) => way.kernel === forceKernel);
+  if (runs) {
+    const y = engine.conv2d(lists, w, { ...o, forceKernel });
+    sameBits(y.toArray(), engine.conv2d(x, w, o).toArray(), JSON.stringify([m, forceKernel, kernel, o]));
+  } else {
+    assert.match(reason, /^dense inputs, as no kernel for sparse inputs takes these taps and weights: 100.0% /);
+    refuses(engine, "ERR_VALUE", /forceKernel/, () => engine.conv2d(lists, w, { ...o, forceKernel }));
+  }
   for (const owner of [w, x, lists]) owner.dispose();
-  return reason;
+  return runs;
 }
 
 test("conv2d: taps that lie too far apart for lists go the dense way, and explain says so", async () => {
   const engine = await createEngine();
-  const far = /^dense inputs, as no kernel for sparse inputs takes these taps and weights: 100.0% /;
-  const near = /^(?!.*no kernel)/;
-  const blocks: Format = { kind: "block", rows: 8, cols: 1 };
-  // 8 floats each, of which 16 bits number 65536, or pairs of them.
-  for (const [format, m, most] of [
-    ["csr", 1, 8191],
-    [blocks, 8, 16382],
+  // 8 floats an output, of which 16 bits number 65536 one by one, and so many pairs.
+  for (const [kernel, m, most] of [
+    ["f32_csr_spmspv", 1, 8191],
+    ["f32_block_spmspv_8x1", 8, 16382],
   ] as const) {
-    const along = (d: number) => twoTaps(engine, m, format, [1, 2], { dilation: [1, d], padding: [0, d] });
-    assert.match(along(most), near);
-    assert.match(along(most + 1), far);
-    const down = (d: number) => twoTaps(engine, m, format, [2, 1], { dilation: [d, 1], padding: [d, 0] });
-    assert.match(down(most), near);
-    assert.match(down(most + 1), far);
+    for (const [d, runs] of [
+      [most, true],
+      [most + 1, false],
+    ] as const) {
+      assert.is(onePixel(engine, m, kernel, [1, 2], { dilation: [1, d], padding: [0, d] }), runs, `${kernel} ${d}`);
+      // Lines of taps need not be added together.
+      assert.ok(onePixel(engine, m, kernel, [2, 1], { dilation: [d, 1], padding: [d, 0] }), `${kernel} ${d} down`);
+    }
   }
   // 400 sums beside each of 5241 or 5245 lines: 8 floats each, 2²⁴ at most.
-  for (const [padding, told] of [
-    [2620, near],
-    [2622, far],
+  for (const [padding, runs] of [
+    [2620, true],
+    [2622, false],
   ] as const) {
-    assert.match(twoTaps(engine, 1, "csr", [1, 2], { dilation: [1, 1000], padding: [padding, 600] }), told);
+    const o = { dilation: [1, 1000], padding: [padding, 600] } as const;
+    assert.is(onePixel(engine, 1, "f32_csr_spmspv", [1, 2], o), runs, `padding ${padding}`);
   }
-  assert.match(twoTaps(engine, 1, "dense", [1, 2], { dilation: [1, 10000], padding: [0, 10000] }), near);
+  assert.ok(onePixel(engine, 1, "f32_dense_spmspv", [1, 2], { dilation: [1, 10000], padding: [0, 10000] }));
+  engine.dispose();
+});
+
+test("conv2d and linear: as many entries a column as 16 bits count", async () => {
+  const engine = await createEngine();
+  for (const kernel of ["f32_csr_spmspv", "f32_block_spmspv_4x1", "f32_block_spmspv_8x1"]) {
+    // 9 taps of full columns are added together up to 3632 outputs, then line by line.
+    for (const m of [3632, 3633, 21837, 21838]) {
+      assert.is(onePixel(engine, m, kernel, [3, 3], { padding: 2 }), m < 21838, `${kernel} ${m}`);
+    }
+    for (const m of [65527, 65528]) {
+      assert.is(onePixel(engine, m, kernel, [1, 1], {}), m < 65528, `${kernel} ${m}`);
+    }
+  }
+  engine.dispose();
+});
+
+test("conv2d: parts of a run are told apart however many taps it has", async () => {
+  const engine = await createEngine();
+  const kh = 140_000;
+  const w = new Float32Array(kh * 2);
+  w.set([1, 10], w.length - 2);
+  const dense = engine.pack(w, [1, 1, kh, 2], { format: "dense" });
+  const x = engine.toSparse(engine.tensor(new Float32Array([1, 2, 3]), [1, 1, 1, 3]));
+  const forceKernel = "f32_dense_spmspv";
+  assert.equal([...engine.conv2d(x, dense, { padding: [kh - 1, 0, 0, 0], forceKernel }).data], [21, 32]);
   engine.dispose();
 });
 

@@ -108,6 +108,8 @@ export function lowerColumns(memory: Memory, m: BlockMatrix, reach: Reach): Lowe
     const { u32, u16, f32 } = memory;
     let at = ptr + tables;
     const starts = [0];
+    const partsOf: number[][] = runs.map(() => []);
+    for (const [p, { run }] of parts.entries()) partsOf[run].push(p);
     for (const [index, run] of runs.entries()) {
       for (let c = 0; c < channels; c++) {
         at = Math.ceil(at / step) * step;
@@ -122,8 +124,8 @@ export function lowerColumns(memory: Memory, m: BlockMatrix, reach: Reach): Lowe
           const [from, to] = rangeOf(c, tap);
           f32.set(t.data.subarray(from * r, to * r), values / 4 + starts[i] * r);
         }
-        for (const [p, part] of parts.entries()) {
-          if (part.run !== index) continue;
+        for (const p of partsOf[index]) {
+          const part = parts[p];
           const first = starts[part.from];
           const entry = (ptr + (p * channels + c) * 8) / 4;
           u32[entry] = at + first * 2;

@@ -41,9 +41,16 @@ export const reachOfRow = (m: number, groups: number): Reach => ({
   visits: new Uint32Array(3),
 });
 
-/** Rows that are units of their own. Undefined where 16 bits can't number the outputs and tell where values start. */
-export const spreadOfRows = (rows: number, m: number, groups: number, { format }: Kernel): Spread | undefined =>
-  m < MOST - 8 || format === "dense"
+/**
+ * Whether 16 bits number a run's sums, the last at a byte offset, and tell half the distance from places to values: 2 bytes for each of
+ * its entries, and where lines may be left out in front, so much again for each of their numbers.
+ */
+const fits = ({ block: [r] }: Kernel, farthest: number, entries: number, lines: number): boolean =>
+  farthest / (r === 1 ? 4 : 8) <= MOST && entries * (lines > 1 ? 2 : 1) <= MOST;
+
+/** Rows that are units of their own. */
+export const spreadOfRows = (rows: number, m: number, groups: number, kernel: Kernel): Spread | undefined =>
+  kernel.format === "dense" || fits(kernel, 0, m + 8, 1)
     ? {
         reach: reachOfRow(m, groups),
         units: rows,
@@ -56,6 +63,8 @@ export const spreadOfRows = (rows: number, m: number, groups: number, { format }
         columns: 1,
       }
     : undefined;
+
+const last = (list: readonly number[]): number => list[list.length - 1];
 
 /** Taps along one direction through which inputs of one phase of the stride are read, and from how many outputs away: falling. */
 interface Phase {
@@ -76,11 +85,24 @@ function phasesOf(size: number, stride: number, dilation: number): Map<number, P
   return phases;
 }
 
+/** The most taps of a phase, and the most outputs that it spans but one. */
+function largest(phases: ReadonlyMap<number, Phase>): [taps: number, span: number] {
+  let [most, span] = [0, 0];
+  for (const { taps, away } of phases.values()) {
+    most = Math.max(most, taps.length);
+    span = Math.max(span, away[0] - last(away));
+  }
+  return [most, span];
+}
+
 /** Taps whose columns are added in one go, line by line, and how many outputs away their lines are, and the taps of each. */
 interface Run {
+  index: number;
   taps: Tap[];
   down: number[];
   across: number[];
+  /** Its parts by where they start and end. */
+  parts: Map<number, number>;
 }
 
 /** From where to where falling numbers lie in 0..n − 1 once `at` is added. */
@@ -92,23 +114,18 @@ function inside(away: readonly number[], at: number, n: number): [from: number, 
   return [from, to];
 }
 
-const last = (list: readonly number[]): number => list[list.length - 1];
-
 /**
- * How the pixels of an image reach the outputs of a window over it: through all taps at once, where 16 bits can number their sums.
- * What a pixel adds beyond the ends of a line lands between the lines, so that all taps of a line follow each other; of dense
- * columns any part can be taken. Undefined where that would be too much or too far apart.
+ * How the pixels of an image reach the outputs of a window over it: through all taps at once, or line by line where 16 bits can't
+ * number their sums. What a pixel adds beyond the ends of a line lands between the lines, so that all taps of a line follow each
+ * other; of dense columns any part can be taken. Undefined where that would be too much or too far apart. Kernels share what they can.
  */
-export function spreadOfImage(
+export function spreadsOfImage(
   image: Images,
   win: Window,
   m: number,
   groups: number,
-  kernel: Kernel,
-): Spread | undefined {
-  const { kh, kw, sh, sw, dh, dw, top, left, oh, ow } = win;
-  const [r] = kernel.block;
-  const dense = kernel.format === "dense";
+): (kernel: Kernel) => Spread | undefined {
+  const { kh, kw, sh, sw, dh, dw, left, oh, ow } = win;
   const pitch = pitchOf(m);
   const rows = phasesOf(kh, sh, dh);
   const cols = phasesOf(kw, sw, dw);
@@ -124,23 +141,48 @@ export function spreadOfImage(
     trail = Math.max(trail, end - ow);
     return true;
   });
-  if (dense) lead = trail = 0;
   const width = ow + Math.max(lead, trail);
-  if ((width - ow) * oh * pitch > MOST_BESIDE * 4) return undefined;
+  const spread = (dense: boolean, byLine: boolean) =>
+    spreadOf(image, win, groups, rows, cols, pitch, meets, dense ? ow : width, dense ? 0 : lead, dense, byLine);
+  const [high, tall] = largest(rows);
+  const [wide, long] = largest(cols);
+  const made = new Map<boolean, Spread | undefined>();
+  return (kernel) => {
+    if (kernel.format === "dense") return spread(true, true);
+    if ((width - ow) * oh * pitch > MOST_BESIDE * 4) return undefined;
+    const reaches = (lines: number, down: number) =>
+      fits(kernel, (down * width + long) * pitch + (m - 1) * 4, lines * wide * (m + 8), lines);
+    const byLine = !reaches(high, tall);
+    if (byLine && !reaches(1, 0)) return undefined;
+    if (!made.has(byLine)) made.set(byLine, spread(false, byLine));
+    return made.get(byLine);
+  };
+}
 
+function spreadOf(
+  image: Images,
+  { kh, kw, sh, sw, top, left, oh, ow }: Window,
+  groups: number,
+  rows: ReadonlyMap<number, Phase>,
+  cols: ReadonlyMap<number, Phase>,
+  pitch: number,
+  meets: readonly boolean[],
+  width: number,
+  lead: number,
+  dense: boolean,
+  byLine: boolean,
+): Spread | undefined {
   const runs: Run[] = [];
-  const runsOf = new Map<string, number[]>();
-  const visits: number[] = [];
-  const parts: Part[] = [];
-  const known = new Map<number, number>();
-  let columns = 0;
-  for (const [y, { taps: kys, away: dys }] of rows) {
-    for (const [x, { taps: kxs, away: dxs }] of cols) {
+  const runsOf = new Map<number, Map<number, Run[]>>();
+  for (const [phase, { taps: kys, away: dys }] of rows) {
+    const line = new Map<number, Run[]>();
+    runsOf.set(phase, line);
+    for (const [phase, { taps: kxs, away: dxs }] of cols) {
+      const high = byLine ? 1 : kys.length;
       // Dense columns are stored as they are added: to outputs side by side, if they are that.
-      const high = dense ? 1 : kys.length;
       const wide = dense && dxs.some((dx, i) => dx !== dxs[0] - i) ? 1 : kxs.length;
-      const own: number[] = [];
-      runsOf.set(`${y} ${x}`, own);
+      const own: Run[] = [];
+      line.set(phase, own);
       for (let i = 0; i < kys.length; i += high) {
         for (let j = 0; j < kxs.length; j += wide) {
           const down = dys.slice(i, i + high);
@@ -151,29 +193,32 @@ export function spreadOfImage(
               at: ((dy - last(down)) * width + dx - last(across)) * pitch,
             })),
           );
-          own.push(runs.push({ taps, down, across }) - 1);
-          // Of an entry that is left out in front, places take 2 bytes and values 4 for each row, as many for each number as csr's.
-          const fits = (taps[0].at + m * 4) / (r === 1 ? 4 : 8) <= MOST && taps.length * (m + 8) * 2 <= MOST;
-          if (!dense && !fits) return undefined;
+          const run = { index: runs.length, taps, down, across, parts: new Map() };
+          own.push(run);
+          runs.push(run);
         }
       }
       if (image.h * image.w * own.length > MOST_VISITS) return undefined;
     }
   }
+  const visits: number[] = [];
+  const parts: Part[] = [];
+  let columns = 0;
   for (let iy = 0; iy < image.h; iy++) {
     const y = Math.floor((iy + top) / sh);
+    const line = runsOf.get((iy + top) % sh);
     for (let ix = 0; ix < image.w; ix++) {
       const x = Math.floor((ix + left) / sw);
-      for (const run of (meets[ix] && runsOf.get(`${(iy + top) % sh} ${(ix + left) % sw}`)) || []) {
-        const { down, across } = runs[run];
+      for (const run of (meets[ix] && line?.get((ix + left) % sw)) || []) {
+        const { index, down, across, taps } = run;
         const [above, below] = inside(down, y, oh);
         const [first, end] = dense ? inside(across, x, ow) : [0, across.length];
         if (above === below || first === end) continue;
         const from = above * across.length + first;
         const to = (below - 1) * across.length + end;
-        const key = (run * kh * kw + from) * kh * kw + to - 1;
-        const part = known.get(key) ?? parts.push({ run, from, to }) - 1;
-        known.set(key, part);
+        const key = from * taps.length + to;
+        const part = run.parts.get(key) ?? parts.push({ run: index, from, to }) - 1;
+        run.parts.set(key, part);
         visits.push(iy * image.w + ix, part, ((y + last(down)) * width + x + across[end - 1]) * pitch);
         columns += to - from;
       }

@@ -13,7 +13,7 @@ import { LINEAR, type LinearOptions, linear, macsOf, type ProductPlan, planLinea
 import { type Fused, fused, type Input, inputOrLists, place, placeBytes, weight } from "./operands.js";
 import { maxPool2d, POOL, type PoolOptions } from "./pool.js";
 import { copyInto, flagsOf } from "./product.js";
-import { type Spread, spreadOfImage, spreadOfRows } from "./reach.js";
+import { type Spread, spreadOfRows, spreadsOfImage } from "./reach.js";
 import { handOver } from "./winners.js";
 
 /** A product over lists, apart from the kernel. */
@@ -126,8 +126,8 @@ function run(
       const bias = place(engine, f.bias, bs);
       if (f.residual && !apart) copyInto(engine, f.residual, y.ptr);
       const residual = apart ? place(engine, f.residual, rs) : 0;
-      // Kernels add to what lies between the lines too: not to what some tensor left there, which may take them long.
-      if (residual) memory.f32.fill(0, own / 4, (own + bytes) / 4);
+      // Kernels add to what lies before and between the lines too: not to what some tensor left there, which may take them long.
+      if (apart) memory.f32.fill(0, own / 4, (own + (residual ? bytes : lead)) / 4);
       const { ptr, indices, values } = x.lists;
       const [pass] = lowered.passes;
       const flags = flagsOf(pass, { bias, accumulate: f.residual !== undefined, fused: f });
@@ -216,8 +216,7 @@ function planConv2dSparse(engine: Engine, x: SparseTensor, w: PackedWeight, o: C
           ? ""
           : ` in ${groups}`
         : ` ${groups} ${image.h} ${image.w} ${Object.values(win).join(" ")}`,
-      spread: (kernel) =>
-        byRow ? spreadOfRows(oh * ow, m, groups, kernel) : spreadOfImage(image, win, m, groups, kernel),
+      spread: byRow ? (kernel) => spreadOfRows(oh * ow, m, groups, kernel) : spreadsOfImage(image, win, m, groups),
     };
     return makePlan(engine, w, x.size, walk, o.forceKernel, () => planConv2d(engine, input, w, o).ways[0]);
   }) as SparsePlan;
