@@ -18,21 +18,24 @@ class Op {
 }
 
 class Pool {
-  /** Maxima of windows of 2 × 2 beside each other, inside planes of one float a pixel: no line between the two passes. */
+  /**
+   * Maxima of windows of 2 × 2 beside each other, inside planes of one float a pixel, four and more in a row: no line between the two
+   * passes. The last four of a row may be some of those before once more.
+   */
   @inline static quarters(planes: i32, h: i32, w: i32, oh: i32, ow: i32, x: usize, y: usize): void {
     const row = (<usize>w) << 2;
     for (; planes > 0; --planes, x += <usize>h * row) {
       let line = x;
-      for (let i = oh; i > 0; --i, line += row << 1) {
-        let p = line;
-        let q = line + row;
-        for (let n = ow; n > 0; n -= 4, p += 32, q += 32) {
-          const a = Op.join(true, v128.load(p), v128.load(q));
-          const b = Op.join(true, v128.load(p, 16), v128.load(q, 16));
+      for (let r = oh; r > 0; --r, line += row << 1) {
+        for (let i = 0; i < ow; i += 4) {
+          const c = <usize>min(i, ow - 4);
+          const p = line + (c << 3);
+          const a = Op.join(true, v128.load(p), v128.load(p + row));
+          const b = Op.join(true, v128.load(p, 16), v128.load(p + row, 16));
           const even = v128.shuffle<f32>(a, b, 0, 2, 4, 6);
-          Simd.storeLanes(y, Op.join(true, even, v128.shuffle<f32>(a, b, 1, 3, 5, 7)), n);
-          y += (<usize>min(n, 4)) << 2;
+          v128.store(y + (c << 2), Op.join(true, even, v128.shuffle<f32>(a, b, 1, 3, 5, 7)));
         }
+        y += (<usize>ow) << 2;
       }
     }
   }
@@ -139,7 +142,7 @@ export function f32_max_pool(
   y: usize,
 ): void {
   const halves = kh == 2 && kw == 2 && sh == 2 && sw == 2 && (top | left | right) == 0;
-  if (inner == 1 && halves && oh << 1 <= h) Pool.quarters(planes, h, w, oh, ow, x, y);
+  if (inner == 1 && halves && oh << 1 <= h && ow > 3) Pool.quarters(planes, h, w, oh, ow, x, y);
   else Pool.planes(true, planes, inner, h, w, kh, kw, sh, sw, top, left, right, oh, ow, 0, line, x, y);
 }
 

@@ -130,25 +130,13 @@ export function createNetwork(engine: Engine, file: Uint8Array): Network {
     return network([...start, ...steps], []);
   }
   const k = JSON.parse(metadata.k) as Record<LayerName, number>;
-  const [active2, active3] = [row2, units].map((x) => engine.toSparse(x));
+  const [active1, active2, active3] = [pooled1, row2, units].map((x) => engine.toSparse(x));
   // Winners may be negative: they take the place of ReLU. Pooled first, a pixel is as sparse as k says when it is read.
   const winners = (name: string, x: Tensor, k: number, out: SparseTensor) =>
     between(name, () => void engine.kWinners(x, { k, out }));
-  // At a tenth active the engine walks all of conv2's inputs anyway, so the first winners stay among zeros.
-  const kept1 = engine.tensor(new Float32Array(pooled1.size), pooled1.shape);
-  const among = (name: string, x: Tensor, k: number, out: Tensor) =>
-    between(name, () => void engine.kWinners(x, { k, output: "dense", out }));
-  const active1 = {
-    get values() {
-      return kept1.data.filter((v) => v !== 0);
-    },
-    get density() {
-      return this.values.length / kept1.size;
-    },
-  };
   const steps = [
-    among("winners1", pooled1, k.conv1, kept1),
-    conv("conv2", kept1, planes2),
+    winners("winners1", pooled1, k.conv1, active1),
+    conv("conv2", active1, planes2),
     pool("pool2", planes2, pooled2),
     winners("winners2", row2, k.conv2, active2),
     linear("hidden", active2, units, "none"),
