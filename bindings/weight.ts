@@ -27,7 +27,7 @@ import { type InputMap, type Lowered, lowerBlocks, lowerNmVector, lowerSlices } 
 import { type CsrArrays, toCsrArrays } from "./io/arrays.js";
 import { serialize } from "./io/packed.js";
 import type { Kernel, Structure } from "./kernels.js";
-import type { ConvPlan } from "./ops/conv2d.js";
+import type { Convolution, ConvPlan } from "./ops/conv2d.js";
 import { type Detection, detectIn } from "./patterns/detect.js";
 import { Recent } from "./recent.js";
 import { Shaped } from "./shaped.js";
@@ -82,6 +82,8 @@ export class PackedWeight extends Shaped {
   readonly plans = new Recent<string | number, object>(KEPT_PLANS);
   /** @internal The plan of the last convolution. */
   lastConvolution: ConvPlan | undefined;
+  /** @internal The same of lists. */
+  lastOfLists: (Convolution & { plan: object }) | undefined;
 
   /** @internal */
   constructor(engine: Engine, matrix: Matrix, shape: readonly number[], layout: WeightLayout, why: Why) {

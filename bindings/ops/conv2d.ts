@@ -64,14 +64,10 @@ interface Phase {
  * How a convolution becomes a product: outputs of one image are columns of a flat plane of `oh` rows, `pitch` apart, and
  * each tap of each channel lies at a constant offset from an output. What is beyond a row's `ow` outputs is junk.
  */
-export interface ConvPlan {
+export interface ConvPlan extends Convolution {
   /** What runs, and the other ways in the order of their predicted times. */
   ways: Candidate[];
   strips: Strips[];
-  image: Images;
-  win: Window;
-  groups: number;
-  force: string | undefined;
   pitch: number;
   /** Columns of one run of the cuts: a whole plane with the junk between its rows, or one row. */
   columns: number;
@@ -125,15 +121,30 @@ function planConv(
   groups: number,
   force: string | undefined,
 ): ConvPlan {
-  // A layer meets the same images again and again: comparing numbers takes a tenth of putting a key together.
   const last = w.lastConvolution;
-  if (last && last.groups === groups && last.force === force && same(last.image, image) && same(last.win, win))
-    return last;
+  if (last && isOf(last, image, win, groups, force)) return last;
   const { c, h, w: width, nhwc } = image;
   const key = `${c} ${h} ${width} ${nhwc} ${groups} ${Object.values(win).join(" ")} ${forcedKey(force)}`;
   w.lastConvolution = w.plans.get(key, () => makePlan(engine, w, image, win, groups, force)) as ConvPlan;
   return w.lastConvolution;
 }
+
+/** What a plan of a convolution is of. */
+export interface Convolution {
+  image: Images;
+  win: Window;
+  groups: number;
+  force: string | undefined;
+}
+
+/** Whether a plan is of a call: a layer meets the same images again and again, and putting a key together takes ten times as long. */
+export const isOf = (
+  plan: Convolution,
+  image: Images,
+  win: Window,
+  groups: number,
+  force: string | undefined,
+): boolean => plan.groups === groups && plan.force === force && same(plan.image, image) && same(plan.win, win);
 
 /** Whether two objects of one shape have the same fields. */
 function same<T extends object>(a: T, b: T): boolean {

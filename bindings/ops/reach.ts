@@ -42,11 +42,11 @@ export const reachOfRow = (m: number, groups: number): Reach => ({
 });
 
 /**
- * Whether 16 bits number a run's sums, the last at a byte offset, and tell half the distance from places to values: 2 bytes for each of
- * its entries, and where lines may be left out in front, so much again for each of their numbers.
+ * Whether 16 bits tell where a run's sums lie, the last one `farthest` bytes from the first, and half the distance from its places to
+ * its values: that is 1 byte for each output of a tap, and 2 where a visit may leave lines out in front.
  */
-const fits = ({ block: [r] }: Kernel, farthest: number, entries: number, lines: number): boolean =>
-  farthest / (r === 1 ? 4 : 8) <= MOST && entries * (lines > 1 ? 2 : 1) <= MOST;
+const fits = ({ block: [r] }: Kernel, farthest: number, outputs: number, lines: number): boolean =>
+  farthest / (r === 1 ? 4 : 8) <= MOST && outputs * (lines > 1 ? 2 : 1) <= MOST;
 
 /** Rows that are units of their own. */
 export const spreadOfRows = (rows: number, m: number, groups: number, kernel: Kernel): Spread | undefined =>
@@ -142,8 +142,20 @@ export function spreadsOfImage(
     return true;
   });
   const width = ow + Math.max(lead, trail);
+  // Dense columns leave out what lies beside the lines.
   const spread = (dense: boolean, byLine: boolean) =>
-    spreadOf(image, win, groups, rows, cols, pitch, meets, dense ? ow : width, dense ? 0 : lead, dense, byLine);
+    spreadOf({
+      image,
+      win,
+      groups,
+      rows,
+      cols,
+      pitch,
+      meets,
+      ...(dense ? { width: ow, lead: 0 } : { width, lead }),
+      dense,
+      byLine,
+    });
   const [high, tall] = largest(rows);
   const [wide, long] = largest(cols);
   const made = new Map<boolean, Spread | undefined>();
@@ -159,19 +171,37 @@ export function spreadsOfImage(
   };
 }
 
-function spreadOf(
-  image: Images,
-  { kh, kw, sh, sw, top, left, oh, ow }: Window,
-  groups: number,
-  rows: ReadonlyMap<number, Phase>,
-  cols: ReadonlyMap<number, Phase>,
-  pitch: number,
-  meets: readonly boolean[],
-  width: number,
-  lead: number,
-  dense: boolean,
-  byLine: boolean,
-): Spread | undefined {
+interface Geometry {
+  image: Images;
+  win: Window;
+  groups: number;
+  /** Phases down and across. */
+  rows: ReadonlyMap<number, Phase>;
+  cols: ReadonlyMap<number, Phase>;
+  /** Which columns of pixels meet outputs. */
+  meets: readonly boolean[];
+  /** Bytes of an output; outputs from line to line, and before the first. */
+  pitch: number;
+  width: number;
+  lead: number;
+  dense: boolean;
+  byLine: boolean;
+}
+
+function spreadOf({
+  image,
+  win,
+  groups,
+  rows,
+  cols,
+  meets,
+  pitch,
+  width,
+  lead,
+  dense,
+  byLine,
+}: Geometry): Spread | undefined {
+  const { kh, kw, sh, sw, top, left, oh, ow } = win;
   const runs: Run[] = [];
   const runsOf = new Map<number, Map<number, Run[]>>();
   for (const [phase, { taps: kys, away: dys }] of rows) {

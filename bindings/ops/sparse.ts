@@ -8,7 +8,7 @@ import type { Kernel } from "../kernels.js";
 import type { SparseTensor } from "../sparse-tensor.js";
 import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
-import { CONV2D, type Conv2dOptions, checked, conv2d, planConv2d } from "./conv2d.js";
+import { CONV2D, type Conv2dOptions, checked, conv2d, isOf, planConv2d } from "./conv2d.js";
 import { LINEAR, type LinearOptions, linear, macsOf, type ProductPlan, planLinear } from "./linear.js";
 import { type Fused, fused, type Input, inputOrLists, place, placeBytes, weight } from "./operands.js";
 import { maxPool2d, POOL, type PoolOptions } from "./pool.js";
@@ -199,7 +199,12 @@ function planConv2dSparse(engine: Engine, x: SparseTensor, w: PackedWeight, o: C
   const input: Input = { shape: x.dims, size: x.size, lists: x };
   const { image, groups, win, shape } = checked(input, w, o);
   sizeOf("result", shape);
-  const key = `sparse ${image.n} ${image.h} ${image.w} ${groups} ${Object.values(win).join(" ")} ${forcedKey(o.forceKernel)}`;
+  // One plan for both layouts: only the order of the result's dimensions differs.
+  const planned = (plan: SparsePlan) => ({ plan, shape, planes: !image.nhwc });
+  const { forceKernel: force } = o;
+  const last = w.lastOfLists;
+  if (last && isOf(last, image, win, groups, force)) return planned(last.plan as SparsePlan);
+  const key = `sparse ${image.n} ${image.h} ${image.w} ${groups} ${Object.values(win).join(" ")} ${forcedKey(force)}`;
   const plan = w.plans.get(key, () => {
     const { kh, kw, sh, sw, top, left, oh, ow } = win;
     const [m] = w.dims;
@@ -218,10 +223,10 @@ function planConv2dSparse(engine: Engine, x: SparseTensor, w: PackedWeight, o: C
         : ` ${groups} ${image.h} ${image.w} ${Object.values(win).join(" ")}`,
       spread: byRow ? (kernel) => spreadOfRows(oh * ow, m, groups, kernel) : spreadsOfImage(image, win, m, groups),
     };
-    return makePlan(engine, w, x.size, walk, o.forceKernel, () => planConv2d(engine, input, w, o).ways[0]);
+    return makePlan(engine, w, x.size, walk, force, () => planConv2d(engine, input, w, o).ways[0]);
   }) as SparsePlan;
-  // One plan for both layouts: only the order of the result's dimensions differs.
-  return { plan, shape, planes: !image.nhwc };
+  w.lastOfLists = { plan, image, win, groups, force };
+  return planned(plan);
 }
 
 const OPS = {
