@@ -44,8 +44,8 @@ const AHEAD = 208;
 const VISIT = 16;
 
 /**
- * Allocates a plan with its visits and lets `write` fill in the columns behind them; what that returns tells where those of a part
- * start, and of dense ones how many bytes they are.
+ * Allocates a plan with its visits and lets `write` fill in the columns behind them; what that returns tells for each part where its
+ * columns start, and of dense ones how many bytes they are.
  */
 function lowerPlan(
   memory: Memory,
@@ -53,7 +53,7 @@ function lowerPlan(
   reach: Reach,
   bytes: number,
   ahead: number,
-  write: (ptr: number) => (part: number) => [columns: number, bytes: number],
+  write: (ptr: number) => [columns: number, bytes: number][],
 ): Lowered {
   const { visits, pitch } = reach;
   const count = visits.length / 3;
@@ -63,8 +63,7 @@ function lowerPlan(
     const at = ptr + PLAN;
     const size = reach.outputs * pitch;
     u32.set([m, pitch, size, reach.inputs * 4, at, at + count * VISIT, ahead, reach.inPlace ? 1 : 0], ptr / 4);
-    const columnsOf = write(ptr + records);
-    const parts = reach.parts.map((_, i) => columnsOf(i));
+    const parts = write(ptr + records);
     for (let i = 0, to = at / 4; i < visits.length; i += 3) {
       const [columns, size] = parts[visits[i + 1]];
       u32[to++] = visits[i];
@@ -135,7 +134,7 @@ export function lowerColumns(memory: Memory, m: BlockMatrix, reach: Reach): Lowe
         at = values + n * r * 4;
       }
     }
-    return (part) => [ptr + part * channels * 8, 0];
+    return parts.map((_, i) => [ptr + i * channels * 8, 0]);
   });
 }
 
@@ -157,9 +156,6 @@ export function lowerDenseColumns(memory: Memory, m: DenseMatrix, reach: Reach):
         }
       }
     }
-    return (i) => {
-      const { run, from, to } = parts[i];
-      return [ptr + starts[run] + runs[run][to - 1].at, (to - from) * pitch];
-    };
+    return parts.map(({ run, from, to }) => [ptr + starts[run] + runs[run][to - 1].at, (to - from) * pitch]);
   });
 }

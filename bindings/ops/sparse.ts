@@ -59,26 +59,19 @@ function makePlan(
   const { costs } = engine;
   const { samples, outputs, groups } = walk;
   const [m, k] = [w.dims[0], w.matrix.cols];
-  const able = kernelsFor("spmspv", w.structure(false, groups)).flatMap((kernel) => {
-    const spread = walk.spread(kernel);
-    return spread ? [{ kernel, spread }] : [];
-  });
-  // Any other name is one of the dense way's, which knows all that it takes.
-  const known = able.some(({ kernel }) => kernel.name === force);
-  const best = known ? undefined : dense();
-  const densely = best && { cuts: best.cuts, ns: best.ns * samples + size * costs.copy };
-  const lines = able
-    .filter(({ kernel }) => force === undefined || kernel.name === force)
-    .map(({ kernel, spread }) => {
+  const lines = kernelsFor("spmspv", w.structure(false, groups))
+    .filter(({ name }) => force === undefined || name === force)
+    .flatMap((kernel) => {
+      const spread = walk.spread(kernel);
+      if (!spread) return [];
       const { visits, columns, bytes } = spread;
-      return {
-        kernel,
-        key: kernel.name + walk.key,
-        spread,
-        fixed: costs.call + ((samples * bytes) / 4) * costs.copy,
-        input: visits * costOf(kernel, { m, k, places: w.places, channels: k, channelsPerBlock: k, columns }, costs),
-      };
+      const fixed = costs.call + ((samples * bytes) / 4) * costs.copy;
+      const work = { m, k, places: w.places, channels: k, channelsPerBlock: k, columns };
+      return [{ kernel, key: kernel.name + walk.key, spread, fixed, input: visits * costOf(kernel, work, costs) }];
     });
+  // Any other name is one of the dense way's, which knows all that it takes.
+  const best = force !== undefined && lines.length ? undefined : dense();
+  const densely = best && { cuts: best.cuts, ns: best.ns * samples + size * costs.copy };
   return { walk, lines, densely: samples * outputs * m ? densely : undefined };
 }
 
@@ -109,11 +102,14 @@ function run(
   const wide = outputs / Math.max(1, lines);
   /** Copies a sample between the order of the result and that of the sums. */
   const copy = (result: number, rows: number, back: boolean) => {
-    for (let l = 0; l < lines; l++, rows += line, result += wide * (planes ? 4 : m * 4)) {
-      if (!planes && back) kernels.f32_copy(1, wide, m, rows, 0, pixel, result, 0, m * 4);
-      else if (!planes) kernels.f32_copy(1, wide, m, result, 0, m * 4, rows, 0, pixel);
-      else if (back) kernels.f32_transpose(wide, m, rows, pixel, result, outputs * 4);
-      else kernels.f32_transpose(m, wide, result, outputs * 4, rows, pixel);
+    const apartOf = [wide * m * 4, m * 4];
+    if (!planes && back) kernels.f32_copy(lines, wide, m, rows, line, pixel, result, ...apartOf);
+    else if (!planes) kernels.f32_copy(lines, wide, m, result, ...apartOf, rows, line, pixel);
+    else {
+      for (let l = 0; l < lines; l++, rows += line, result += wide * 4) {
+        if (back) kernels.f32_transpose(wide, m, rows, pixel, result, outputs * 4);
+        else kernels.f32_transpose(m, wide, result, outputs * 4, rows, pixel);
+      }
     }
   };
   return engine.produceWith(
@@ -204,7 +200,8 @@ function planConv2dSparse(engine: Engine, x: SparseTensor, w: PackedWeight, o: C
   const { forceKernel: force } = o;
   const last = w.lastOfLists;
   if (last && isOf(last, image, win, groups, force)) return planned(last.plan as SparsePlan);
-  const key = `sparse ${image.n} ${image.h} ${image.w} ${groups} ${Object.values(win).join(" ")} ${forcedKey(force)}`;
+  const geometry = ` ${groups} ${image.h} ${image.w} ${Object.values(win).join(" ")}`;
+  const key = `sparse ${image.n}${geometry} ${forcedKey(force)}`;
   const plan = w.plans.get(key, () => {
     const { kh, kw, sh, sw, top, left, oh, ow } = win;
     const [m] = w.dims;
@@ -216,11 +213,8 @@ function planConv2dSparse(engine: Engine, x: SparseTensor, w: PackedWeight, o: C
       samples: image.n,
       taps: kh * kw,
       groups,
-      key: byRow
-        ? groups === 1
-          ? ""
-          : ` in ${groups}`
-        : ` ${groups} ${image.h} ${image.w} ${Object.values(win).join(" ")}`,
+      // Rows of linear and of 1 × 1 share theirs.
+      key: !byRow ? geometry : groups === 1 ? "" : ` ${groups}`,
       spread: byRow ? (kernel) => spreadOfRows(oh * ow, m, groups, kernel) : spreadsOfImage(image, win, m, groups),
     };
     return makePlan(engine, w, x.size, walk, force, () => planConv2d(engine, input, w, o).ways[0]);
