@@ -23,5 +23,6 @@ export { f32_from_lists, f32_to_lists } from "./layout/lists";
 export { f32_copy, f32_pad } from "./layout/planes";
 export { f32_transpose } from "./layout/transpose";
 export { f32_nm_spmv } from "./nm/spmv";
+export { f32_spmm_runs } from "./runs";
 export { is_relaxed } from "./simd";
 export { f32_block_spmspv_4x1, f32_block_spmspv_8x1, f32_csr_spmspv, f32_dense_spmspv } from "./spmspv";

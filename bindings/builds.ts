@@ -75,5 +75,8 @@ export async function loadKernels(build: Build, source: unknown, memory: WebAsse
   if (!kernels || !KERNELS.every(({ name }) => name in kernels)) {
     fail("ERR_FORMAT", "wasm", "a build of this version of skipzeros", found, reason);
   }
+  const { table } = kernels as unknown as { table: WebAssembly.Table };
+  table.grow(KERNELS.length);
+  for (const { op, index, name } of KERNELS) if (op === "spmm") table.set(index, kernels[name]);
   return kernels;
 }

@@ -24,11 +24,16 @@ export interface Kernel {
   block: readonly [rows: number, cols: number];
   /** Names the stream: kernels with the same one differ in the tile only. */
   stream: string;
+  /** Where f32_spmm_runs finds it. */
+  index: number;
   /** Whether a weight can be lowered to its stream. */
   accepts(weight: Structure): boolean;
 }
 
-const csr = (op: "spmm" | "spmv" | "spmspv", tile: number): Kernel => ({
+/** A row before it has its place. */
+type Row = Omit<Kernel, "index">;
+
+const csr = (op: "spmm" | "spmv" | "spmspv", tile: number): Row => ({
   name: op === "spmm" ? `f32_csr_spmm_${tile}` : `f32_csr_${op}`,
   format: "csr",
   op,
@@ -38,7 +43,7 @@ const csr = (op: "spmm" | "spmv" | "spmspv", tile: number): Kernel => ({
   accepts: ({ kind }) => kind !== "dense",
 });
 
-const block = (op: "spmm" | "spmv" | "spmspv", rows: number, cols: number, tile = 1): Kernel => ({
+const block = (op: "spmm" | "spmv" | "spmspv", rows: number, cols: number, tile = 1): Row => ({
   name: `f32_block_${op}_${rows}x${cols}${op === "spmm" ? `_${tile}` : ""}`,
   format: "block",
   op,
@@ -50,7 +55,7 @@ const block = (op: "spmm" | "spmv" | "spmspv", rows: number, cols: number, tile 
     w.kind !== "dense" && w.block[0] % rows === 0 && w.block[1] % cols === 0 && w.rowsPerGroup % rows === 0,
 });
 
-const dense = (name: string, op: Kernel["op"], tile: number): Kernel => ({
+const dense = (name: string, op: Kernel["op"], tile: number): Row => ({
   name,
   format: "dense",
   op,
@@ -60,7 +65,7 @@ const dense = (name: string, op: Kernel["op"], tile: number): Kernel => ({
   accepts: (w) => w.dense,
 });
 
-const plain = (name: string): Kernel => ({
+const plain = (name: string): Row => ({
   name,
   format: null,
   op: null,
@@ -70,8 +75,7 @@ const plain = (name: string): Kernel => ({
   accepts: () => false,
 });
 
-/** Every kernel there is. Dispatch, tests and bench read this list; what is not in it does not exist. */
-export const KERNELS: readonly Kernel[] = [
+const ROWS: Row[] = [
   csr("spmm", 32),
   csr("spmm", 28),
   csr("spmm", 24),
@@ -122,7 +126,11 @@ export const KERNELS: readonly Kernel[] = [
   plain("f32_avg_pool"),
   plain("f32_global_avg_planes"),
   plain("f32_global_avg_pixels"),
+  plain("f32_spmm_runs"),
 ];
+
+/** Every kernel there is. Dispatch, tests and bench read this list; what is not in it does not exist. */
+export const KERNELS: readonly Kernel[] = ROWS.map((row, index) => ({ ...row, index }));
 
 /** Floats of the widest strip of any kernel, and so of a row of the widest panel. */
 export const PANEL = 32;

@@ -2574,6 +2574,39 @@ const FAMILIES: Record<string, Family> = {
   "spmv/dense": DENSE_VECTOR,
 };
 
+/** A product's columns cut into runs of all kernels that read its stream. */
+const runs: Testers = {
+  "runs of several kernels, in any order"(bed) {
+    const spmm = KERNELS.filter(({ op }) => op === "spmm");
+    for (const stream of new Set(spmm.map((kernel) => kernel.stream))) {
+      const kernels = spmm.filter((kernel) => kernel.stream === stream);
+      const [widest] = kernels;
+      const lowered = widest.format === "dense" ? denseLowered : blocksLowered;
+      for (const [i, flags] of FLAGS.entries()) {
+        const sizes = { m: 9, channels: 11, zeros: 0.5, strips: 6, channelsPerBlock: i % 2 ? 4 : Infinity };
+        const p = matrix(bed, widest, FAMILIES[keyOf(widest)], sizes);
+        const words: number[] = [];
+        for (let column = 0; column < p.columns.length; ) {
+          const left = p.columns.length - column;
+          const { index, tile } = bed.pick(kernels.filter((kernel) => kernel.tile <= left));
+          const strips = 1 + Math.floor(bed.rnd() * Math.min(3, left / tile));
+          words.push(index, Math.min(strips, Math.floor(left / tile)), column * 4, column * 4);
+          column += (words.at(-3) as number) * tile;
+        }
+        words.push(...words.splice(0, 4 * Math.floor(bed.rnd() * (words.length / 4))));
+        const plan = () => {
+          const list = bed.memory.put("runs", words);
+          const end = list + words.length * 4;
+          const walk: KernelFunction = (plan, _strips, ...rest) => bed.kernels.f32_spmm_runs(list, end, plan, ...rest);
+          const { memory } = bed;
+          return lowered({ memory, kernels: { ...bed.kernels, [widest.name]: walk } } as Bed, widest, p);
+        };
+        checkProduct(bed, p, { label: `${stream}, ${words}`, flags, view: {}, slack: {}, plan });
+      }
+    }
+  },
+};
+
 /** By op and format; by name where there is no format, and of depthwise ones. */
 const TESTERS: Record<string, Testers> = {
   "spmm/csr": { ...products(ENTRIES), ...convolutions(ENTRIES), ...passes(ENTRIES) },
@@ -2604,13 +2637,14 @@ const TESTERS: Record<string, Testers> = {
   f32_avg_pool: pool(false),
   f32_global_avg_planes: meanOfPlanes,
   f32_global_avg_pixels: meanOfPixels,
+  f32_spmm_runs: runs,
 };
 
 const keyOf = ({ name, op, format }: Kernel): string => (format && op !== "depthwise" ? `${op}/${format}` : name);
 
 /** Exports that are no kernels, and why. */
 const NOT_KERNELS: Record<string, string> = {
-  memory: "the engine's own, imported and passed on",
+  table: "of the kernels that f32_spmm_runs calls; filled by the engine",
   dense_gemm_rows: "tells formats/dense.ts how many rows of W to interleave; computes nothing",
   is_relaxed: "tells the engine which build it was given; computes nothing",
 };

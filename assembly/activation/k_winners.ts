@@ -42,7 +42,7 @@ const LOWEST: i32 = i32.MIN_VALUE + 0x7fffff;
 const NONE: i32 = -1;
 /** Below so many, a sample costs more than it saves. Four rows of fewer fit `work`. */
 const FEW: i32 = 512;
-const SAMPLE: i32 = 128;
+const LEAST_SAMPLE: i32 = 32;
 
 class Ranks {
   /** How many of n ranks are at least the float of key t. No NaN is, nor what lies behind the last up to a whole vector. */
@@ -62,7 +62,7 @@ class Ranks {
 
   /** The floats of four keys, and back. */
   @inline static floats(keys: v128): v128 {
-    return v128.xor(keys, v128.and(i32x4.shr_s(keys, 31), i32x4.splat(0x7fffffff)));
+    return v128.xor(keys, i32x4.shr_u(i32x4.shr_s(keys, 31), 1));
   }
 
   /** The least floats that pass where the k-th have these keys. −0 is 0. */
@@ -307,12 +307,13 @@ export function f32_k_winners(
       let rank = k;
       if (n >= FEW) {
         // A bound that k and few more hardly ever fail to reach: what the k-th would be in a sample, and three deviations more.
-        const step = (<usize>((n >> 2) / (SAMPLE >> 2))) << 4;
-        for (let i: usize = 0; i < <usize>(SAMPLE >> 2); ++i) v128.store(spare + (i << 4), v128.load(ranks + i * step));
-        const share = (<f32>k * <f32>SAMPLE) / <f32>n;
+        const vectors = max<i32>(LEAST_SAMPLE, n >> 7);
+        const step = (<usize>((n >> 2) / vectors)) << 4;
+        among = vectors << 2;
+        for (let i: usize = 0; i < <usize>vectors; ++i) v128.store(spare + (i << 4), v128.load(ranks + i * step));
+        const share = (<f32>k * <f32>among) / <f32>n;
         sure = false;
         from = spare;
-        among = SAMPLE;
         rank = <i32>(share + 3 * sqrt<f32>(share)) + 4;
       }
       t = guess = Ranks.search(from, among, rank, guess);

@@ -158,6 +158,10 @@ export async function kernelCases(build: Build): Promise<KernelCase[]> {
   const [indptrOf, indicesOf, valuesOf] = [785, SIZE + 4, SIZE + 4].map((n) => memory.alloc(n * 4));
   const work = memory.alloc((2 * (1600 + 4) + 2048) * 4);
   const line = memory.alloc(64 * 4);
+  // Runs without strips: what a run costs beside its kernel.
+  const [list, runs] = [memory.alloc(64 * 16), 64 * 16];
+  memory.u32.fill(0, list / 4, (list + runs) / 4);
+  const [nothing] = streams(KERNELS[0]).lowered.passes;
   // What f32_from_lists spreads out.
   kernels.f32_to_lists(x, 784, 64, 0.5, indptrOf, indicesOf, valuesOf);
   const others: KernelCase[] = [
@@ -195,6 +199,13 @@ export async function kernelCases(build: Build): Promise<KernelCase[]> {
     images("f32_max_pool", () => run.f32_max_pool(64, 1, 28, 28, 2, 2, 2, 2, 0, 0, 0, 14, 14, line, x, y), SIZE),
     images("f32_avg_pool", () => run.f32_avg_pool(64, 1, 28, 28, 2, 2, 2, 2, 0, 0, 0, 14, 14, 1, line, x, y), SIZE),
     images("f32_global_avg_planes", () => run.f32_global_avg_planes(64, 784, x, y), SIZE),
+    {
+      name: "f32_spmm_runs",
+      shape: "64 runs without strips",
+      run: () => run.f32_spmm_runs(list, list + runs, nothing.plan, x, y, 0, 0, 0, 0, 0),
+      flops: 0,
+      bytes: runs,
+    },
     images("f32_global_avg_pixels", () => run.f32_global_avg_pixels(784, 64, x, y), SIZE, "28 × 28 × 64"),
   ];
   return [

@@ -2,7 +2,7 @@
 import { createEngine, type Engine } from "../../bindings/index.js";
 import { KERNELS } from "../../bindings/kernels.js";
 import { columnsAtOnce, cutPanels, panelMapFor, stripsPerPanel } from "../../bindings/ops/linear.js";
-import { runStrips } from "../../bindings/ops/product.js";
+import { runBytes, runStrips } from "../../bindings/ops/product.js";
 import { random, values } from "../../test/oracle.js";
 import type { Bench, Group } from "../groups.js";
 import { LINEARS } from "../shapes.js";
@@ -54,8 +54,9 @@ function panels(engine: Engine, shape: (typeof LINEARS)[number]): Group<WeightLi
         const runs = cutPanels([{ kernel, strips: panels * stripsPerPanel(map, kernel) }], map, k, m);
         const columns = runs.reduce((n, { strips }) => n + strips * kernel.tile, 0);
         const group = columnsAtOnce(lowered, m, k);
+        const list = own(engine.tensor(new Float32Array(runBytes(runs) / 4), [runBytes(runs) / 4]));
         return {
-          run: () => runStrips(engine, lowered, runs, x.ptr, y.ptr, pitch, group, ending),
+          run: () => runStrips(engine, lowered, runs, list.ptr, x.ptr, y.ptr, pitch, group, ending),
           ...workOf(w, columns, { size: k * columns }, { size: m * columns }),
         };
       };

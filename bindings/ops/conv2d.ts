@@ -18,7 +18,7 @@ import {
   placeBytes,
   weight,
 } from "./operands.js";
-import { copyInto, flagsOf, runStrips, type Strips, X_SHARE, Y_SHARE } from "./product.js";
+import { copyInto, flagsOf, runBytes, runStrips, type Strips, X_SHARE, Y_SHARE } from "./product.js";
 import {
   type ImageLayout,
   type Images,
@@ -481,6 +481,7 @@ export function convolve(
     direct ? 0 : features * flat,
     panels ? group * image.c * channelStride : 0,
     edges ? edges.length * 4 : 0,
+    runBytes(plan.strips),
   ];
   if (n === 0 || outputs === 0 || features === 0) return engine.produce(shape, f.out, [], () => {});
   const streams = () =>
@@ -488,7 +489,7 @@ export function convolve(
   return engine.produceWith(w, streams, shape, f.out, scratch, (y, ptrs, lowered) => {
     const from = place(engine, x, ptrs[0]);
     const bias = place(engine, f.bias, ptrs[1]);
-    const [, , , turned, planes, flatAt, panelsAt, edgesAt] = ptrs;
+    const [, , , turned, planes, flatAt, panelsAt, edgesAt, list] = ptrs;
     if (edges) engine.memory.u32.set(edges, edgesAt / 4);
     if (f.residual && direct) copyInto(engine, f.residual, y.ptr);
     const residual = direct ? 0 : place(engine, f.residual, ptrs[2]);
@@ -540,10 +541,10 @@ export function convolve(
             const n = Math.min(strips * kernel.tile, columns - y / 4);
             copy(image.c, 1, n, source + y, pixels * 4, 0, panelsAt + j * image.c * channelStride, channelStride, 0);
           });
-          runStrips(engine, lowered, now, panelsAt - now[0].x, to, stride, plan.columnsAtOnce, ending);
+          runStrips(engine, lowered, now, list, panelsAt - now[0].x, to, stride, plan.columnsAtOnce, ending);
         }
       } else {
-        runStrips(engine, lowered, plan.strips, padFrom(0, image.c), to, stride, plan.columnsAtOnce, ending);
+        runStrips(engine, lowered, plan.strips, list, padFrom(0, image.c), to, stride, plan.columnsAtOnce, ending);
       }
       if (!direct) layOut(result, to, false);
 

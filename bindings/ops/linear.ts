@@ -17,7 +17,7 @@ import {
   placeBytes,
   weight,
 } from "./operands.js";
-import { runStrips, type Strips, vectorProduct, X_SHARE, Y_SHARE } from "./product.js";
+import { runBytes, runStrips, type Strips, vectorProduct, X_SHARE, Y_SHARE } from "./product.js";
 
 /** Options of `engine.linear`. */
 export type LinearOptions = ProductOptions;
@@ -200,13 +200,13 @@ function inPanels(
     () => w.streams(all[0].kernel, `${all[0].kernel.stream} panel ${pitch}${transposed ? "ᵀ" : ""}`, map, transposed),
     shape,
     f.out,
-    [placeBytes(x), placeBytes(f.bias), placeBytes(f.residual), group * k * pitch, group * m * pitch],
+    [placeBytes(x), placeBytes(f.bias), placeBytes(f.residual), group * k * pitch, group * m * pitch, runBytes(all)],
     (y, ptrs, lowered) => {
       const from = place(engine, x, ptrs[0]);
       const bias = place(engine, f.bias, ptrs[1]);
       const residual = place(engine, f.residual, ptrs[2]);
       const ending = { bias, accumulate: residual !== 0, fused: f };
-      const [, , , xp, yp] = ptrs;
+      const [, , , xp, yp, list] = ptrs;
       const columns = columnsAtOnce(lowered, m, k);
       const to = y.ptr;
       let r = 0;
@@ -220,7 +220,7 @@ function inPanels(
           r += n;
         });
         const base = all[p];
-        runStrips(engine, lowered, now, xp - base.x, yp - base.y, pitch, columns, ending);
+        runStrips(engine, lowered, now, list, xp - base.x, yp - base.y, pitch, columns, ending);
         r = first;
         now.forEach(({ kernel, strips }, i) => {
           const n = Math.min(strips * kernel.tile, rows - r);

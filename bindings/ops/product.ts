@@ -43,10 +43,15 @@ export const X_SHARE = 128 * 1024;
  */
 export const Y_SHARE = 64 * 1024;
 
+/** Bytes of the list that {@link runStrips} makes of runs. */
+export const runBytes = (runs: readonly Strips[]): number => runs.length * 16;
+
 /**
  * Runs all passes over a group of strips, then over the next: the weights of a pass are read from memory once a group, not once a
- * strip, and what it reads of x for the first time, the following passes find in L2.
+ * strip, and what it reads of x for the first time, the following passes find in L2. Each pass is one call, which walks a list of
+ * the group's runs: a call of a kernel from here takes 44 ns, from there 3 (Cascade Lake, Node 20 and 24).
  *
+ * @param list where the runs may be listed
  * @param x address that the runs' offsets count from; y of the results, rows `yStride` bytes apart
  * @param columns of a group, at least one strip's
  */
@@ -54,6 +59,7 @@ export function runStrips(
   engine: Engine,
   lowered: Lowered,
   runs: readonly Strips[],
+  list: number,
   x: number,
   y: number,
   yStride: number,
@@ -61,40 +67,35 @@ export function runStrips(
   ending: Ending,
 ): void {
   const { lo, hi } = ending.fused;
-  const { kernels } = engine;
-  const run = (group: readonly Strips[]) => {
+  const { kernels, memory } = engine;
+  const { u32 } = memory;
+  let end = list;
+  let taken = 0;
+  const run = () => {
     for (const pass of lowered.passes) {
       const bias = ending.bias ? ending.bias + pass.row * 4 : 0;
       const flags = flagsOf(pass, ending);
-      const to = y + pass.row * yStride;
-      for (const { kernel, strips, x: start, y: end } of group) {
-        kernels[kernel.name](pass.plan, strips, x + start + pass.x, to + end, yStride, bias, flags, lo, hi);
-      }
+      kernels.f32_spmm_runs(list, end, pass.plan, x + pass.x, y + pass.row * yStride, yStride, bias, flags, lo, hi);
     }
+    end = list;
+    taken = 0;
   };
-  let all = 0;
-  for (const { kernel, strips } of runs) all += strips * kernel.tile;
-  if (all <= columns) {
-    run(runs);
-    return;
-  }
-  let group: Strips[] = [];
-  let taken = 0;
-  for (const { kernel, strips: n, x: start, y: end } of runs) {
-    const { tile } = kernel;
+  for (const { kernel, strips: n, x: start, y: to } of runs) {
+    const { tile, index } = kernel;
     for (let s = 0; s < n; ) {
+      if (taken && taken + tile > columns) run();
       const strips = Math.min(n - s, Math.max(1, Math.floor((columns - taken) / tile)));
-      group.push({ kernel, strips, x: start + s * tile * 4, y: end + s * tile * 4 });
+      const at = end / 4;
+      u32[at] = index;
+      u32[at + 1] = strips;
+      u32[at + 2] = start + s * tile * 4;
+      u32[at + 3] = to + s * tile * 4;
+      end += 16;
       s += strips;
       taken += strips * tile;
-      if (taken + tile > columns) {
-        run(group);
-        group = [];
-        taken = 0;
-      }
     }
   }
-  if (group.length) run(group);
+  if (taken) run();
 }
 
 /**
