@@ -221,30 +221,37 @@ class Chosen {
   ): usize {
     const aside = indices - values;
     const all = i32x4.eq(limit, i32x4.splat(-1));
-    for (let from = to; rows > 0; --rows, indptr += 4) {
-      for (const end = values + ((<usize>load<u32>(indptr, 4)) << 2); from < end; ) {
-        const n = min<i32>(<i32>((end - from) >> 2), 64);
-        let bits = Chosen.bits(ranks, n, limit);
-        if (equals >= 0) {
-          let same: u64 = 0;
-          for (let i = 0; i < n; i += 4) {
-            const v = v128.load(ranks + ((<usize>i) << 2));
-            const equal = v128.or(f32x4.eq(v, limit), v128.and(f32x4.ne(v, v), all));
-            same |= (<u64>i32x4.bitmask(equal)) << i;
-          }
-          same &= bits;
-          bits ^= same;
-          for (; same && equals; same &= same - 1, --equals) bits |= same & (0 - same);
+    const lastRow = indptr + ((<usize>rows) << 2);
+    const end = values + ((<usize>load<u32>(lastRow)) << 2);
+    for (let from = to; from < end; ) {
+      const n = min<i32>(<i32>((end - from) >> 2), 64);
+      let bits = Chosen.bits(ranks, n, limit);
+      if (equals >= 0) {
+        let same: u64 = 0;
+        for (let i = 0; i < n; i += 4) {
+          const v = v128.load(ranks + ((<usize>i) << 2));
+          const equal = v128.or(f32x4.eq(v, limit), v128.and(f32x4.ne(v, v), all));
+          same |= (<u64>i32x4.bitmask(equal)) << i;
         }
-        for (; bits; bits &= bits - 1, to += 4) {
-          const at = from + ((<usize>ctz(bits)) << 2);
-          store<u32>(to + aside, load<u32>(at + aside));
-          store<u32>(to, load<u32>(at));
-        }
-        from += (<usize>n) << 2;
-        ranks += (<usize>n) << 2;
+        same &= bits;
+        bits ^= same;
+        for (; same && equals; same &= same - 1, --equals) bits |= same & (0 - same);
       }
-      store<u32>(indptr, <u32>((to - values) >> 2), 4);
+      // Rows end where those ended that are read, less what did not stay.
+      const read = <u32>((from - values) >> 2);
+      const kept = <u32>((to - values) >> 2);
+      for (; indptr < lastRow; indptr += 4) {
+        const left = load<u32>(indptr, 4) - read;
+        if (left > <u32>n) break;
+        store<u32>(indptr, kept + <u32>popcnt(bits & Bits.first(left)), 4);
+      }
+      for (; bits; bits &= bits - 1, to += 4) {
+        const at = from + ((<usize>ctz(bits)) << 2);
+        store<u32>(to + aside, load<u32>(at + aside));
+        store<u32>(to, load<u32>(at));
+      }
+      from += (<usize>n) << 2;
+      ranks += (<usize>n) << 2;
     }
     return to;
   }

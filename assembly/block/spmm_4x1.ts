@@ -11,12 +11,6 @@
 import { Flag, Simd } from "../simd";
 
 class Tile {
-  @inline static finish(out: usize, sum: v128, flags: i32, lo: f32, hi: f32): void {
-    let a = sum;
-    if (flags & Flag.Clamp) a = Simd.clamp(a, f32x4.splat(lo), f32x4.splat(hi));
-    v128.store(out, a);
-  }
-
   /** V = 1 or 2 vectors wide. */
   @inline static four(
     V: i32,
@@ -115,14 +109,28 @@ class Tile {
           d0 = Simd.madd(x0, w, d0);
           if (V > 1) d1 = Simd.madd(x1, w, d1);
         }
-        Tile.finish(o3, d0, flags, lo, hi);
-        if (V > 1) Tile.finish(o3 + 16, d1, flags, lo, hi);
-        Tile.finish(o2, c0, flags, lo, hi);
-        if (V > 1) Tile.finish(o2 + 16, c1, flags, lo, hi);
-        Tile.finish(o1, b0, flags, lo, hi);
-        if (V > 1) Tile.finish(o1 + 16, b1, flags, lo, hi);
-        Tile.finish(o0, a0, flags, lo, hi);
-        if (V > 1) Tile.finish(o0 + 16, a1, flags, lo, hi);
+        if (flags & Flag.Clamp) {
+          const l = f32x4.splat(lo),
+            h = f32x4.splat(hi);
+          a0 = Simd.clamp(a0, l, h);
+          b0 = Simd.clamp(b0, l, h);
+          c0 = Simd.clamp(c0, l, h);
+          d0 = Simd.clamp(d0, l, h);
+          if (V > 1) {
+            a1 = Simd.clamp(a1, l, h);
+            b1 = Simd.clamp(b1, l, h);
+            c1 = Simd.clamp(c1, l, h);
+            d1 = Simd.clamp(d1, l, h);
+          }
+        }
+        v128.store(o3, d0);
+        if (V > 1) v128.store(o3, d1, 16);
+        v128.store(o2, c0);
+        if (V > 1) v128.store(o2, c1, 16);
+        v128.store(o1, b0);
+        if (V > 1) v128.store(o1, b1, 16);
+        v128.store(o0, a0);
+        if (V > 1) v128.store(o0, a1, 16);
       }
       x += V << 4;
       y += V << 4;
