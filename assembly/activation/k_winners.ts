@@ -313,7 +313,7 @@ export function f32_k_winners(
       let among = n;
       let rank = k;
       if (n >= FEW) {
-        // A bound that k and few more hardly ever fail to reach: what the k-th would be in a sample, and three deviations more.
+        // A bound that k and few more hardly ever fail to reach: what the k-th would be in a sample, and two deviations more.
         const vectors = max<i32>(LEAST_SAMPLE, n >> 7);
         const step = (<usize>((n >> 2) / vectors)) << 4;
         among = vectors << 2;
@@ -321,7 +321,7 @@ export function f32_k_winners(
         const share = (<f32>k * <f32>among) / <f32>n;
         sure = false;
         from = spare;
-        rank = <i32>(share + 3 * sqrt<f32>(share)) + 4;
+        rank = <i32>(share + 2 * sqrt<f32>(share)) + 4;
       }
       t = guess = Ranks.search(from, among, rank, guess);
       // Of NaNs alone: nothing is below −Infinity, and they are not counted.
