@@ -1,7 +1,5 @@
 // Times of libraries that take turns.
 
-export const ROUNDS = 15;
-
 /**
  * ms of one call, as the mean over a sample of at least 10 ms that begins with an untimed call: each library meets its own
  * data in the caches, not the last one's.
@@ -29,20 +27,20 @@ async function callsOf(run) {
  * Least and median ms of each entry { name, id, builds }; of two depths of a chain, the difference of equal ranks over the layers
  * between them. Frees the builds.
  */
-export async function time(entries, depths) {
+export async function time(entries, depths, rounds) {
   const all = entries.flatMap(({ builds }) => builds);
   for (const built of all) {
     for (let i = 0; i < 30; i++) await built.run();
     built.calls = await callsOf(built.run);
     built.times = [];
   }
-  for (let r = 0; r < ROUNDS; r++) for (const built of all) built.times.push(await sample(built.run, built.calls));
+  for (let r = 0; r < rounds; r++) for (const built of all) built.times.push(await sample(built.run, built.calls));
   for (const built of all) {
     built.times.sort((a, b) => a - b);
     built.free();
   }
   return entries.map(({ name, id, builds: [one, deep] }) => {
     const at = (i) => (deep ? (deep.times[i] - one.times[i]) / (depths[1] - depths[0]) : one.times[i]);
-    return { name, id, min: at(0), median: at(ROUNDS >> 1) };
+    return { name, id, min: at(0), median: at(rounds >> 1) };
   });
 }

@@ -1,7 +1,9 @@
 // The same work on skipzeros and on what people use today, in one process, interleaved round by round.
 //
-//   npm run bench:peers [-- FILTER]      installs the peers here first; FILTER is a part of a title, "net" the whole networks; a peer
-//                                        that does not load is named, and without any peer the command fails
+//   npm run bench:peers [-- [--rounds N] FILTER]
+//
+// Installs the peers here first; FILTER is a part of a title, "net" the whole networks. A peer that does not load is named, and
+// without any peer the command fails. On a machine whose speed changes by the minute more than 15 rounds find its best more often.
 //
 // Weights are constant and uploaded once; inputs and results stay in each library's memory, but for onnxruntime-web, which has no
 // such thing (ort.mjs), and for whole networks, into which ours copies the image. Results are checked against plain loops
@@ -12,10 +14,11 @@ import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { cpus } from "node:os";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 import { createEngine } from "../../dist/index.js";
 import { draw } from "./draw.mjs";
 import { evaluate } from "./reference.mjs";
-import { ROUNDS, time } from "./rounds.mjs";
+import { time } from "./rounds.mjs";
 import { skipzeros } from "./skipzeros.mjs";
 import { WORKS } from "./works.mjs";
 
@@ -24,7 +27,13 @@ if (!existsSync(`${here}node_modules/.package-lock.json`)) {
   console.log("installing the peers …");
   execFileSync("npm", ["install", "--no-audit", "--no-fund"], { cwd: here, stdio: "inherit" });
 }
-const filter = process.argv.slice(2).join(" ");
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { rounds: { type: "string", default: "15" } },
+});
+const filter = positionals.join(" ");
+const rounds = Number(values.rounds);
+if (!Number.isInteger(rounds) || rounds < 9) throw new RangeError(`--rounds: at least 9, got ${values.rounds}`);
 
 const engine = await createEngine();
 const ours = skipzeros(engine);
@@ -97,14 +106,14 @@ function verdicts([own, ...others], { targets = {}, most }) {
 }
 
 async function report(work) {
-  const results = await time(await build(work), work.depths);
+  const results = await time(await build(work), work.depths, rounds);
   const figure = (ms) => (work.most ? `${(ms * 1000).toFixed(2)} µs` : ms.toFixed(4));
   const text = results.map(({ id, min, median }) => `${id} ${figure(min)} (${figure(median)})`);
   console.log([`${work.title.padEnd(34)} ${text.join("  ")}`, ...verdicts(results, work)].join(" | "));
 }
 
 console.log(
-  `${cpus()[0].model}, Node ${process.version}, skipzeros ${engine.simd}, one thread, ${ROUNDS} rounds; ms min (median)`,
+  `${cpus()[0].model}, Node ${process.version}, skipzeros ${engine.simd}, one thread, ${rounds} rounds; ms min (median)`,
 );
 const chosen = WORKS.filter(({ title }) => title.includes(filter));
 let failed = chosen.length === 0 || peers.length === 0;
