@@ -1069,6 +1069,44 @@ test("what an earlier call left in scratch memory does not reach y", async () =>
   });
 });
 
+test("lanes of panels that no row and no column fills hold nothing of an earlier call", async () => {
+  // Offsets of freed streams read as denormal numbers, which make multiply-adds many times as slow.
+  const OLD = 1;
+  const SIZE = 1 << 18;
+  await onEachBuild(async (engine) => {
+    const { memory } = engine;
+    const w = values(8 * 16, 0.5, random());
+    const cases: { title: string; shape: number[]; words: number; run(x: Tensor): Tensor }[] = [];
+    for (const rows of [5, 6, 7]) {
+      const weight = engine.pack(w, [8, 16], { format: "csr" });
+      const run = (x: Tensor) => engine.linear(x, weight, { forceKernel: "f32_csr_spmm_8" });
+      cases.push({ title: `linear, ${rows} rows`, shape: [rows, 16], words: 16 * 8, run });
+    }
+    for (const [h, w_] of [
+      [3, 3],
+      [2, 5],
+      [1, 11],
+    ]) {
+      const weight = engine.pack(w, [8, 16, 1, 1], { format: "csr" });
+      const run = (x: Tensor) => engine.conv2d(x, weight, { forceKernel: "f32_csr_spmm_4" });
+      cases.push({ title: `1 × 1, ${h} × ${w_}`, shape: [1, 16, h, w_], words: 16 * Math.ceil((h * w_) / 4) * 4, run });
+    }
+    for (const { title, shape, words, run } of cases) {
+      const x = engine.tensor(values(sizeOf(shape), 0, random()), shape);
+      const [old] = memory.working(undefined, [SIZE * 4]).scratch;
+      memory.u32.fill(OLD, old / 4, old / 4 + SIZE);
+      memory.rest();
+      run(x).dispose();
+      // The panels begin with the first number of x.
+      const scratch = memory.u32.subarray(old / 4, old / 4 + SIZE);
+      const start = scratch.indexOf(memory.u32[x.ptr / 4]);
+      assert.ok(start >= 0, `${title}: no panels`);
+      assert.is(scratch.subarray(start, start + words).indexOf(OLD), -1, title);
+      x.dispose();
+    }
+  });
+});
+
 test("x may be a tensor, { data, shape }, { data, dims } or a view into a larger buffer", async () => {
   const rnd = random();
   const problems = [
