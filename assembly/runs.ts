@@ -1,6 +1,6 @@
 // A product over many runs of strips: an image row by row has hundreds of them, and a call from JavaScript takes as long as a strip.
 //
-//   runs  count × (u32 place of the kernel in the table, u32 strips, u32 byte offset within x, u32 the same within y)
+//   runs..end  of each (u32 place of the kernel in the table, u32 strips, u32 byte offset within x, u32 the same within y); one at least
 //
 // All else is what the kernels of op spmm take. The host puts these into the table that the module exports.
 

@@ -44,6 +44,7 @@ const LOWEST: i32 = i32.MIN_VALUE + 0x7fffff;
 const NONE: i32 = -1;
 /** Below so many, a sample costs more than it saves. Four rows of fewer fit `work`. */
 const FEW: i32 = 512;
+/** Vectors of the smallest sample; of longer rows it is a 32nd. */
 const LEAST_SAMPLE: i32 = 32;
 
 class Ranks {
