@@ -216,7 +216,7 @@ function inPanels(
         now.forEach(({ kernel, strips }, i) => {
           const n = Math.min(strips * kernel.tile, rows - r);
           const panel = xp + i * k * pitch;
-          // What lies in lanes without a row is multiplied too, and denormal numbers, as which old offsets read, take many times as long.
+          // Lanes without a row are multiplied too, and old bits may be denormal numbers, as in conv2d.ts.
           if (n % 4) engine.memory.f32.fill(0, panel / 4, (panel + k * pitch) / 4);
           transpose(n, k, from + r * k * 4, k * 4, panel, pitch);
           if (residual) transpose(n, m, residual + r * m * 4, m * 4, yp + i * m * pitch, pitch);

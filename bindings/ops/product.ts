@@ -49,7 +49,8 @@ export const runBytes = (runs: readonly Strips[]): number => runs.length * 16;
 /**
  * Runs all passes over a group of strips, then over the next: the weights of a pass are read from memory once a group, not once a
  * strip, and what it reads of x for the first time, the following passes find in L2. Each pass is one call, which walks a list of
- * the group's runs: a call of a kernel from here takes 44 ns, from there 3 (Cascade Lake, Node 20 and 24).
+ * the group's runs: a call of a kernel by name takes 44 ns from here
+ * (Node 20 and 24), 10 to 12 from there (`npm run bench -- kernels f32_spmm_runs`, Node 24; Cascade Lake).
  *
  * @param list where the runs may be listed
  * @param x address that the runs' offsets count from; y of the results, rows `yStride` bytes apart

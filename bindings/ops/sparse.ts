@@ -102,9 +102,8 @@ function run(
   const wide = outputs / Math.max(1, lines);
   /** Copies a sample between the order of the result and that of the sums. */
   const copy = (result: number, rows: number, back: boolean) => {
-    const apartOf = [wide * m * 4, m * 4];
-    if (!planes && back) kernels.f32_copy(lines, wide, m, rows, line, pixel, result, ...apartOf);
-    else if (!planes) kernels.f32_copy(lines, wide, m, result, ...apartOf, rows, line, pixel);
+    if (!planes && back) kernels.f32_copy(lines, wide, m, rows, line, pixel, result, wide * m * 4, m * 4);
+    else if (!planes) kernels.f32_copy(lines, wide, m, result, wide * m * 4, m * 4, rows, line, pixel);
     else {
       for (let l = 0; l < lines; l++, rows += line, result += wide * 4) {
         if (back) kernels.f32_transpose(wide, m, rows, pixel, result, outputs * 4);
