@@ -34,6 +34,12 @@ export class Simd {
     return !ASC_FEATURE_RELAXED_SIMD && p == 0;
   }
 
+  /** Zeros made of any number, where many sums start: the constant would take 18 bytes for each of them. */
+  @inline static zeros(any: f32): v128 {
+    const v = f32x4.splat(any);
+    return v128.xor(v, v);
+  }
+
   /** lo ≤ v ≤ hi. pmin and pmax are one instruction each on x86 (min and max are several) and let a NaN in v through. */
   @inline static clamp(v: v128, lo: v128, hi: v128): v128 {
     return f32x4.pmin(f32x4.pmax(v, lo), hi);

@@ -79,7 +79,7 @@ export function f32_block_spmv_8x1(plan: usize, x: usize, y: usize, bias: usize,
   let o: usize = load<u32>(plan, 8);
   let v: usize = load<u32>(plan, 12);
   const m = load<u32>(plan, 16);
-  const zero = f32x4.splat(0);
+  const zero = Simd.zeros(lo);
   Vector.bring(x, load<u32>(plan, 20));
   for (let slices = load<u32>(plan); slices > 0; --slices) {
     let a = zero,
@@ -129,7 +129,7 @@ export function f32_block_spmv_4x1(plan: usize, x: usize, y: usize, bias: usize,
   let o: usize = load<u32>(plan, 8);
   let v: usize = load<u32>(plan, 12);
   const m = load<u32>(plan, 16);
-  const zero = f32x4.splat(0);
+  const zero = Simd.zeros(lo);
   Vector.bring(x, load<u32>(plan, 20));
   for (let slices = load<u32>(plan); slices > 0; --slices) {
     let a = zero,
@@ -163,7 +163,7 @@ export function f32_block_spmv_2x1(plan: usize, x: usize, y: usize, bias: usize,
   let o: usize = load<u32>(plan, 8);
   let v: usize = load<u32>(plan, 12);
   const m = load<u32>(plan, 16);
-  const zero = f32x4.splat(0);
+  const zero = Simd.zeros(lo);
   Vector.bring(x, load<u32>(plan, 20));
   for (let slices = load<u32>(plan); slices > 0; --slices) {
     let a = zero,
@@ -195,7 +195,7 @@ export function f32_block_spmv_1x2(plan: usize, x: usize, y: usize, bias: usize,
   let o: usize = load<u32>(plan, 8);
   let v: usize = load<u32>(plan, 12);
   const m = load<u32>(plan, 16);
-  const zero = f32x4.splat(0);
+  const zero = Simd.zeros(lo);
   Vector.bring(x, load<u32>(plan, 20));
   for (let slices = load<u32>(plan); slices > 0; --slices) {
     let a = zero,
@@ -230,7 +230,7 @@ export function f32_block_spmv_1x4(plan: usize, x: usize, y: usize, bias: usize,
   let o: usize = load<u32>(plan, 8);
   let v: usize = load<u32>(plan, 12);
   const m = load<u32>(plan, 16);
-  const zero = f32x4.splat(0);
+  const zero = Simd.zeros(lo);
   Vector.bring(x, load<u32>(plan, 20));
   for (let slices = load<u32>(plan); slices > 0; --slices) {
     let a = zero,

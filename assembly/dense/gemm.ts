@@ -15,30 +15,10 @@ class Block {
   /** Rows in a full block; formats/dense.ts packs by the same number (exported as dense_gemm_rows). */
   static readonly Rows: i32 = ASC_FEATURE_RELAXED_SIMD ? 6 : 4;
 
-  /** The C vectors of a row of the tile. */
-  @inline static finish(
-    C: i32,
-    out: usize,
-    bias: usize,
-    first: v128,
-    second: v128,
-    flags: i32,
-    least: v128,
-    most: v128,
-  ): void {
-    let a = first;
-    let b = second;
-    if (flags & Flag.Accumulate) {
-      a = f32x4.add(a, v128.load(out));
-      if (C > 1) b = f32x4.add(b, v128.load(out, 16));
-    }
-    if (flags & Flag.Bias) {
-      const s = v128.load32_splat(bias);
-      a = f32x4.add(a, s);
-      if (C > 1) b = f32x4.add(b, s);
-    }
-    v128.store(out, Simd.clamp(a, least, most));
-    if (C > 1) v128.store(out, Simd.clamp(b, least, most), 16);
+  /** Stores the C vectors of a row of the tile. */
+  @inline static finish(C: i32, out: usize, first: v128, second: v128, least: v128, most: v128): void {
+    v128.store(out, Simd.clamp(first, least, most));
+    if (C > 1) v128.store(out, Simd.clamp(second, least, most), 16);
   }
 
   /** R rows from `row`, over all strips of C·4 columns; R in 2, 4, 6 and C in 1, 2. */
@@ -60,21 +40,63 @@ class Block {
     const runs: usize = load<u32>(plan, 8);
     const runsEnd = runs + (load<u32>(plan, 12) << 3);
     const stride: usize = load<u32>(plan, 20);
-    const zero = f32x4.splat(0);
+    const l = f32x4.splat(lo);
+    const h = f32x4.splat(hi);
+    const zero = Simd.zeros(lo);
+    const starts = bias + (row << 2);
+    // Only a pair may lack its second row, which then is the first, written once more.
+    const lone = R === 2 && row + 1 === <i32>load<u32>(plan);
+    const next: usize = lone ? 0 : yStride;
     let out = y + <usize>row * yStride;
     for (; strips > 0; --strips) {
       let a0 = zero,
-        a1 = zero,
         b0 = zero,
-        b1 = zero,
         c0 = zero,
-        c1 = zero;
-      let d0 = zero,
-        d1 = zero,
+        d0 = zero,
         e0 = zero,
-        e1 = zero,
-        f0 = zero,
-        f1 = zero;
+        f0 = zero;
+      if (flags & Flag.Bias) {
+        a0 = v128.load32_splat(starts);
+        b0 = v128.load32_splat(lone ? starts : starts + 4);
+        if (R > 2) {
+          c0 = v128.load32_splat(starts, 8);
+          d0 = v128.load32_splat(starts, 12);
+        }
+        if (R > 4) {
+          e0 = v128.load32_splat(starts, 16);
+          f0 = v128.load32_splat(starts, 20);
+        }
+      }
+      let a1 = a0,
+        b1 = b0,
+        c1 = c0,
+        d1 = d0,
+        e1 = e0,
+        f1 = f0;
+      if (flags & Flag.Accumulate) {
+        let o = out;
+        a0 = f32x4.add(a0, v128.load(o));
+        if (C > 1) a1 = f32x4.add(a1, v128.load(o, 16));
+        o += next;
+        b0 = f32x4.add(b0, v128.load(o));
+        if (C > 1) b1 = f32x4.add(b1, v128.load(o, 16));
+        if (R > 2) {
+          o += yStride;
+          c0 = f32x4.add(c0, v128.load(o));
+          if (C > 1) c1 = f32x4.add(c1, v128.load(o, 16));
+          o += yStride;
+          d0 = f32x4.add(d0, v128.load(o));
+          if (C > 1) d1 = f32x4.add(d1, v128.load(o, 16));
+        }
+        if (R > 4) {
+          o += yStride;
+          e0 = f32x4.add(e0, v128.load(o));
+          if (C > 1) e1 = f32x4.add(e1, v128.load(o, 16));
+          o += yStride;
+          f0 = f32x4.add(f0, v128.load(o));
+          if (C > 1) f1 = f32x4.add(f1, v128.load(o, 16));
+        }
+      }
       let wp = w;
       for (let run = runs; run < runsEnd; run += 8) {
         let p = x + load<u32>(run);
@@ -107,24 +129,21 @@ class Block {
           p += stride;
         }
       }
-      const l = f32x4.splat(lo);
-      const h = f32x4.splat(hi);
-      let start = bias + (row << 2);
-      // A loop that moves the sums up is half of the kernel's code. Only a pair may lack its second row.
-      let o = out;
-      for (let r = R > 2 ? R : min<i32>(2, <i32>load<u32>(plan) - row); r > 0; --r, o += yStride, start += 4) {
-        Block.finish(C, o, start, a0, a1, flags, l, h);
-        a0 = b0;
-        b0 = c0;
-        c0 = d0;
-        d0 = e0;
-        e0 = f0;
-        a1 = b1;
-        b1 = c1;
-        c1 = d1;
-        d1 = e1;
-        e1 = f1;
+      let o = out + next;
+      Block.finish(C, o, b0, b1, l, h);
+      if (R > 2) {
+        o += yStride;
+        Block.finish(C, o, c0, c1, l, h);
+        o += yStride;
+        Block.finish(C, o, d0, d1, l, h);
       }
+      if (R > 4) {
+        o += yStride;
+        Block.finish(C, o, e0, e1, l, h);
+        o += yStride;
+        Block.finish(C, o, f0, f1, l, h);
+      }
+      Block.finish(C, out, a0, a1, l, h);
       x += C << 4;
       out += C << 4;
     }

@@ -8,7 +8,7 @@ import { Flag, Simd } from "../simd";
 
 export function f32_dense_gemv(plan: usize, x: usize, y: usize, bias: usize, flags: i32, lo: f32, hi: f32): void {
   const k = load<u32>(plan, 8);
-  const zero = f32x4.splat(0);
+  const zero = Simd.zeros(lo);
   let w: usize = load<u32>(plan, 4);
   for (let left = <i32>load<u32>(plan); left > 0; left -= 16) {
     let a0 = zero,

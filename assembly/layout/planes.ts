@@ -65,15 +65,27 @@ export function f32_copy(
   dstPlane: usize,
   dstRow: usize,
 ): void {
-  const wide = cols & ~3;
+  // A row ends with its last four once more, not float by float.
+  const last: isize = (<isize>cols - 4) << 2;
   for (; planes > 0; --planes, src += srcPlane, dst += dstPlane) {
     let s = src;
     let d = dst;
     for (let r = 0; r < rows; ++r, s += srcRow, d += dstRow) {
-      let p = s;
-      let q = d;
-      for (let n = wide; n > 0; n -= 4, p += 16, q += 16) v128.store(q, v128.load(p));
-      for (let n = cols - wide; n > 0; --n, p += 4, q += 4) store<f32>(q, load<f32>(p));
+      if (last < 0) {
+        for (let i: usize = 0; i < (<usize>cols) << 2; i += 4) store<f32>(d + i, load<f32>(s + i));
+        continue;
+      }
+      let i: isize = 0;
+      for (; i < last - 47; i += 64) {
+        const p = s + i;
+        const q = d + i;
+        v128.store(q, v128.load(p));
+        v128.store(q, v128.load(p, 16), 16);
+        v128.store(q, v128.load(p, 32), 32);
+        v128.store(q, v128.load(p, 48), 48);
+      }
+      for (; i < last; i += 16) v128.store(d + i, v128.load(s + i));
+      v128.store(d + last, v128.load(s + last));
     }
   }
 }
