@@ -102,8 +102,16 @@ export const MAX_ELEMENTS = 2 ** 30 - 16;
 /** More dimensions than any framework has. */
 const MAX_RANK = 32;
 
-const isShape = (value: unknown): value is ArrayLike<number> =>
-  Array.isArray(value) || value instanceof Int32Array || value instanceof Uint32Array;
+/** The name of an array's class, another realm's (a frame's, a test runner's) too; undefined for what is no view of a buffer. */
+export const kindOf = (value: unknown): string | undefined =>
+  ArrayBuffer.isView(value) ? Reflect.get(value, Symbol.toStringTag) : undefined;
+
+/** A file's bytes. */
+export const isBytes = (value: unknown): value is Uint8Array | ArrayBuffer =>
+  kindOf(value) === "Uint8Array" || Object.prototype.toString.call(value) === "[object ArrayBuffer]";
+
+export const isShape = (value: unknown): value is ArrayLike<number> =>
+  Array.isArray(value) || /^U?[Ii]nt32Array$/.test(kindOf(value) ?? "");
 
 /** A checked copy of a shape, which nobody changes afterwards, and its number of elements. */
 export function shapeOf(name: string, value: unknown): { shape: readonly number[]; size: number } {
@@ -132,10 +140,8 @@ export function sizeOf(name: string, shape: unknown): number {
   return size;
 }
 
-/** A `Float32Array`, another realm's (a frame's, a test runner's) too. */
 export const isFloats = (value: unknown): value is Float32Array =>
-  value instanceof Float32Array ||
-  (ArrayBuffer.isView(value) && Reflect.get(value, Symbol.toStringTag) === "Float32Array");
+  value instanceof Float32Array || kindOf(value) === "Float32Array";
 
 /** A `Float32Array` of exactly `length` elements. For none a new one: a detached array has none either, but no view can be made of it. */
 export function floats(name: string, value: unknown, length: number): Float32Array {

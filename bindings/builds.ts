@@ -1,6 +1,6 @@
 import { instantiateSync } from "@assemblyscript/loader";
 import { embedded } from "#embedded";
-import { fail, oneOf } from "./assert.js";
+import { fail, isBytes, oneOf } from "./assert.js";
 import { KERNELS } from "./kernels.js";
 
 /** The two Wasm builds of the one kernel source. */
@@ -35,8 +35,7 @@ export function chooseBuild(simd: unknown): Build {
 /** What a user may hand over; a Response is told by its method. */
 const isResponse = (source: unknown): source is Response =>
   typeof source === "object" && source !== null && "arrayBuffer" in source;
-const isBytes = (source: unknown): source is BufferSource =>
-  source instanceof ArrayBuffer || ArrayBuffer.isView(source);
+const isSource = (source: unknown): source is BufferSource => isBytes(source) || ArrayBuffer.isView(source);
 
 async function bodyOf(response: Response): Promise<ArrayBuffer> {
   if (response.ok === false) throw new Error(`HTTP status ${response.status} ${response.statusText}`);
@@ -49,7 +48,7 @@ async function bodyOf(response: Response): Promise<ArrayBuffer> {
  * @throws TypeError `ERR_TYPE`; RangeError `ERR_FORMAT` when `wasm` is no build of this library that the host can compile
  */
 export async function loadKernels(build: Build, source: unknown, memory: WebAssembly.Memory) {
-  if (source !== undefined && !isBytes(source) && !isResponse(source) && !(source instanceof WebAssembly.Module)) {
+  if (source !== undefined && !isSource(source) && !isResponse(source) && !(source instanceof WebAssembly.Module)) {
     fail("ERR_TYPE", "wasm", "bytes, a WebAssembly.Module or a Response", source);
   }
   const imports = { env: { memory } };

@@ -1,6 +1,6 @@
 // Answers "I pruned it, why is it not faster?" for a whole file: the zeros of every weight matrix, the format that the
 // engine takes for it and why, and on demand how long this machine takes with and without the zeros.
-import { fail, flag, options } from "./assert.js";
+import { fail, flag, isBytes, isShape, options } from "./assert.js";
 import type { Engine } from "./engine.js";
 import { formatName, unpack } from "./formats/format.js";
 import { Source } from "./formats/source.js";
@@ -87,9 +87,9 @@ const ROUNDS = 9;
  * for gray images: its shape does not tell. Each matrix is packed, looked at and disposed before the next, so the engine
  * never holds more than one (two while measuring).
  *
- * @param engine - whose decision `format` and `reason` are, and which is timed
- * @param source - what `readSafetensors` returned, a file's bytes, or pairs of a name and a tensor
- * @param choices - whether to measure as well
+ * @param engine whose decision `format` and `reason` are, and which is timed
+ * @param source what `readSafetensors` returned, a file's bytes, or pairs of a name and a tensor
+ * @param choices whether to measure as well
  * @returns a row for each matrix: packed weights first, then other tensors, both in the order of the source
  * @throws TypeError `ERR_TYPE` for a wrong argument, or data that is not in the array of its dtype
  * @throws RangeError `ERR_FORMAT` for bytes that are no safetensors file, `ERR_MEMORY` if a matrix does not fit the
@@ -133,9 +133,9 @@ export function inspect(engine: Engine, source: InspectSource, choices?: Inspect
       fail("ERR_TYPE", "source", "pairs of a name and a tensor", pair);
     }
     const { dtype = "F32", data } = tensor;
-    if (!Array.isArray(tensor.shape)) fail("ERR_TYPE", `${name}.shape`, "an array of dimensions", tensor.shape);
+    if (!isShape(tensor.shape)) fail("ERR_TYPE", `${name}.shape`, "an array of dimensions", tensor.shape);
     if (!ArrayBuffer.isView(data)) fail("ERR_TYPE", `${name}.data`, "a typed array", data);
-    const shape = [...tensor.shape];
+    const shape = Array.from(tensor.shape as ArrayLike<number>);
     if (!isWeightMatrix(dtype, shape, data.length)) continue;
     const values = toFloat32({ dtype, shape, data } as SafetensorsEntry);
     look(name, dtype, shape, values, engine.pack(values, shape));
@@ -154,7 +154,7 @@ interface Opened {
 }
 
 function opened(engine: Engine, source: InspectSource): Opened {
-  if (source instanceof Uint8Array || source instanceof ArrayBuffer) return opened(engine, readSafetensors(source));
+  if (isBytes(source)) return opened(engine, readSafetensors(source));
   if (typeof source === "object" && source !== null) {
     if ("tensors" in source && source.tensors instanceof Map) {
       if (!source.metadata || !isPacked(source)) return { weights: [], tensors: source.tensors };

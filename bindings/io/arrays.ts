@@ -3,7 +3,7 @@
 //   PyTorch  sparse_csr and sparse_bsr: .values(), .col_indices(), .crow_indices()
 //   PyTorch  semi-structured 2:4 of its CUTLASS backend: .values(), .indices()
 // Nothing is allocated before the lengths fit each other.
-import { fail, floats, integer, oneOf, options } from "../assert.js";
+import { fail, floats, integer, kindOf, oneOf, options } from "../assert.js";
 import { type BlockMatrix, indexArray, packBlock, splitBlocks, validateBlock } from "../formats/block.js";
 import { BLOCK_COLS, BLOCK_ROWS, type Matrix, toBlocks } from "../formats/format.js";
 import { checkNm, fromPositionsNm, placesNm } from "../formats/nm.js";
@@ -44,19 +44,10 @@ export interface NmLayout {
   encoding?: "positions" | "cutlass";
 }
 
-const INTEGER_ARRAYS = [
-  Int8Array,
-  Uint8Array,
-  Int16Array,
-  Uint16Array,
-  Int32Array,
-  Uint32Array,
-  BigInt64Array,
-  BigUint64Array,
-];
+const INTEGER_ARRAY = /^(Ui|I)nt(8|16|32)Array$|^Big/;
 
 function checkIntegers(name: string, value: unknown): asserts value is IndexArray {
-  if (Array.isArray(value) || INTEGER_ARRAYS.some((kind) => value instanceof kind)) return;
+  if (Array.isArray(value) || INTEGER_ARRAY.test(kindOf(value) ?? "")) return;
   fail("ERR_TYPE", name, "an array of integers", value);
 }
 
@@ -179,8 +170,9 @@ function readPositions(indices: IndexArray, length: number, m: number): Uint16Ar
  * torch/sparse/_semi_structured_conversions.py.
  */
 function readCutlass(indices: IndexArray, rows: number, cols: number, n: number, m: number): Uint16Array {
-  const words = indices instanceof Int16Array || indices instanceof Uint16Array ? 16 : 32;
-  const wide = indices instanceof Int32Array || indices instanceof Uint32Array;
+  const kind = kindOf(indices) ?? "";
+  const words = kind.endsWith("t16Array") ? 16 : 32;
+  const wide = kind.endsWith("t32Array");
   if (words === 32 && !wide) fail("ERR_TYPE", "indices", "an Int16Array or an Int32Array for cutlass", indices);
   const halves = n === 1 && m === 2;
   if (!(n === 2 && m === 4) && !(halves && words === 16)) {

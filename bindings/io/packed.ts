@@ -9,7 +9,7 @@
 // shape is [out, in] or [out, in / groups, kh, kw], layout the order that toDense and update use, auto whether dense
 // kernels may run. "block" has rows and cols, "nm" n and m, "complementary" overlay, blockRows and sets; what the arrays
 // hold is told where the formats are, in bindings/formats/. Every other tensor of the file is a plain one.
-import { fail, label, MAX_ELEMENTS } from "../assert.js";
+import { fail, isBytes, label, MAX_ELEMENTS } from "../assert.js";
 import { type BlockMatrix, indexArray, validateBlock } from "../formats/block.js";
 import { claimed, claimedOneOf, given } from "../formats/claims.js";
 import { validateComplementary } from "../formats/complementary.js";
@@ -73,8 +73,8 @@ export const isPacked = ({ metadata }: SafetensorsFile): boolean =>
  *
  * A weight "fc" becomes the tensors "fc.data", "fc.indices" and so on, and one text "skipzeros:fc" in the metadata.
  *
- * @param weights - by name, as an object, a `Map` or any iterable of `[name, weight]`
- * @param metadata - texts to keep in the file; none may start with "skipzeros:"
+ * @param weights by name, as an object, a `Map` or any iterable of `[name, weight]`
+ * @param metadata texts to keep in the file; none may start with "skipzeros:"
  * @returns the file
  * @throws TypeError `ERR_TYPE`; RangeError `ERR_DISPOSED` for a disposed weight, `ERR_VALUE` for a name that comes twice
  *   or a reserved text, and as `writeSafetensors`
@@ -94,7 +94,7 @@ export function serialize(
   weights: Record<string, Serializable> | Iterable<readonly [string, Serializable]>,
   metadata: Record<string, string> = {},
 ): Uint8Array {
-  if (typeof weights !== "object" || weights === null) {
+  if (typeof weights !== "object" || weights === null || ArrayBuffer.isView(weights)) {
     fail("ERR_TYPE", "weights", "an object or a Map of weights by name", weights);
   }
   if (typeof metadata !== "object" || metadata === null) fail("ERR_TYPE", "metadata", "an object of strings", metadata);
@@ -188,7 +188,7 @@ export function readPacked(source: unknown): Omit<PackedFile, "weights"> & { ent
 }
 
 function fileOf(source: unknown): SafetensorsFile {
-  if (source instanceof Uint8Array || source instanceof ArrayBuffer) return readSafetensors(source);
+  if (isBytes(source)) return readSafetensors(source);
   const { tensors, metadata } = (source ?? {}) as Partial<SafetensorsFile>;
   if (tensors instanceof Map && typeof metadata === "object" && metadata !== null) return { tensors, metadata };
   fail("ERR_TYPE", "source", "a safetensors file or its bytes", source);

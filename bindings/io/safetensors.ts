@@ -8,7 +8,7 @@
 //
 // The header is read by its own small grammar. JSON.parse keeps the last of two equal names, rounds integers above
 // 2^53, and builds whatever a hostile header nests or repeats before anyone can look at it.
-import { fail, label, show, sizeOf } from "../assert.js";
+import { fail, isBytes, kindOf, label, show, sizeOf } from "../assert.js";
 
 /** The reference's limit: a longer header is an attack on the parser, not a model. */
 const MAX_HEADER_BYTES = 100_000_000;
@@ -128,7 +128,7 @@ interface TensorInfo {
  * A tensor's `data` is a view of `bytes` where its place in them is aligned to its element size (files of current
  * writers are), otherwise a copy. Values are not checked: NaN and infinities come through bit for bit.
  *
- * @param bytes - the whole file
+ * @param bytes the whole file
  * @returns the tensors, in the order of the header, and the metadata
  * @throws TypeError `ERR_TYPE` if `bytes` is neither a `Uint8Array` nor an `ArrayBuffer`
  * @throws RangeError `ERR_FORMAT` if the file breaks the format anywhere; the message names the tensor, what was
@@ -145,15 +145,13 @@ interface TensorInfo {
  * ```
  */
 export function readSafetensors(bytes: Uint8Array | ArrayBuffer): SafetensorsFile {
-  if (!(bytes instanceof Uint8Array) && !(bytes instanceof ArrayBuffer)) {
-    fail("ERR_TYPE", "bytes", "a Uint8Array or an ArrayBuffer", bytes);
-  }
+  if (!isBytes(bytes)) fail("ERR_TYPE", "bytes", "a Uint8Array or an ArrayBuffer", bytes);
   // A plain Uint8Array also of Node's Buffer, whose own slice() does not copy. Bytes that were transferred are none.
   const { byteLength } = bytes;
   const file = byteLength
-    ? bytes instanceof ArrayBuffer
-      ? new Uint8Array(bytes)
-      : new Uint8Array(bytes.buffer, bytes.byteOffset, byteLength)
+    ? ArrayBuffer.isView(bytes)
+      ? new Uint8Array(bytes.buffer, bytes.byteOffset, byteLength)
+      : new Uint8Array(bytes)
     : new Uint8Array();
   const headerEnd = 8 + headerLength(file);
   const header = new HeaderText(decode(file.slice(8, headerEnd)));
@@ -355,7 +353,7 @@ function viewOf(dtype: Dtype, file: Uint8Array, start: number, byteLength: numbe
  * F16 and BF16 convert exactly; F64 and the integers are rounded to the nearest float32 (64-bit integers by way of
  * float64). F32 is returned as it is, not copied.
  *
- * @param entry - a tensor from {@link readSafetensors}
+ * @param entry a tensor from {@link readSafetensors}
  * @returns as many values as the tensor has elements, row-major
  * @throws RangeError `ERR_UNSUPPORTED` for dtypes without one agreed meaning as a number here: 8-bit, 6-bit and 4-bit
  *   floats, which come with scales of their own, and C64
@@ -421,7 +419,7 @@ function fromFloat16(halves: Uint16Array): Float32Array {
 function checkArray(name: string, dtype: unknown, data: unknown): asserts dtype is Dtype {
   if (!isDtype(dtype)) fail("ERR_VALUE", `${name}.dtype`, `one of ${DTYPE_ORDER.join(", ")}`, dtype);
   const array = DTYPES[dtype];
-  if (!(data instanceof array)) fail("ERR_TYPE", `${name}.data`, `a ${array.name} for ${dtype}`, data);
+  if (kindOf(data) !== array.name) fail("ERR_TYPE", `${name}.data`, `a ${array.name} for ${dtype}`, data);
 }
 
 /**
@@ -430,8 +428,8 @@ function checkArray(name: string, dtype: unknown, data: unknown): asserts dtype 
  * The result depends on the content only, not on the order of the tensors: larger element types come first, so that
  * every tensor is aligned, then names in UTF-8 order; the header is padded with spaces to a multiple of 8 bytes.
  *
- * @param tensors - by name, as an object, a `Map` or any iterable of `[name, tensor]`
- * @param metadata - texts to keep with the tensors, such as `{ format: "pt" }`
+ * @param tensors by name, as an object, a `Map` or any iterable of `[name, tensor]`
+ * @param metadata texts to keep with the tensors, such as `{ format: "pt" }`
  * @returns the file
  * @throws TypeError `ERR_TYPE` for a value of the wrong type, data in another array than its dtype's included
  * @throws RangeError `ERR_SHAPE` for a malformed shape, `ERR_LENGTH` if the data does not fill it, `ERR_VALUE` for an
@@ -451,7 +449,7 @@ export function writeSafetensors(
   tensors: Record<string, SafetensorsInput> | Iterable<readonly [string, SafetensorsInput]>,
   metadata: Record<string, string> = {},
 ): Uint8Array {
-  if (typeof tensors !== "object" || tensors === null) {
+  if (typeof tensors !== "object" || tensors === null || ArrayBuffer.isView(tensors)) {
     fail("ERR_TYPE", "tensors", "an object or a Map of tensors by name", tensors);
   }
   if (typeof metadata !== "object" || metadata === null) fail("ERR_TYPE", "metadata", "an object of strings", metadata);

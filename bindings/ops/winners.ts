@@ -1,5 +1,5 @@
 // Sparse activations: k-winners, what is above a threshold, and lists that the user has.
-import { fail, finite, flag, floats, integer, oneOf, options, shapeOf, share } from "../assert.js";
+import { fail, finite, flag, floats, integer, kindOf, oneOf, options, shapeOf, share } from "../assert.js";
 import type { Engine } from "../engine.js";
 import { listBytes, type listsAt, SparseTensor } from "../sparse-tensor.js";
 import type { Tensor } from "../tensor.js";
@@ -171,7 +171,7 @@ function contest(engine: Engine, xIn: unknown, o: EitherOptions): Contest {
 }
 
 /** Bytes of what f32_k_winners calls `work`. */
-const workBytes = (candidates: number): number => (3 * (candidates + 4) + 1024) * 4;
+export const workBytes = (candidates: number): number => (3 * (candidates + 4) + 1024) * 4;
 
 function winnersOf(
   engine: Engine,
@@ -286,7 +286,7 @@ export function sparseTensor(
   const of = rowsOf({ shape, size }, layout);
   const { rows, cols } = of;
   const listed = (name: string, list: unknown): number => {
-    const big = list instanceof BigInt64Array || list instanceof BigUint64Array;
+    const big = kindOf(list)?.startsWith("Big");
     if (!Array.isArray(list) && !(ArrayBuffer.isView(list) && "length" in list && !big))
       fail("ERR_TYPE", name, "an array of integers", list);
     return (list as ArrayLike<number>).length;
