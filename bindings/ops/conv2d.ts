@@ -1,4 +1,4 @@
-import { fail, integer, options } from "../assert.js";
+import { fail, integer, options, sizeOf } from "../assert.js";
 import { type BuildCosts, costOf, type Work } from "../costs.js";
 import { type Candidate, candidates, forcedKernel, forcedKey, kernelsFor } from "../dispatch.js";
 import type { Engine } from "../engine.js";
@@ -152,6 +152,9 @@ function same<T extends object>(a: T, b: T): boolean {
   return true;
 }
 
+/** Rows that a plan lists as runs at most: with padding a tiny image has as many as one likes, and memory is asked for later. */
+const MOST_ROWS = 1 << 14;
+
 /**
  * The ways to run: over whole planes with the junk between their rows, or row by row. Then there is no junk, and strips write
  * where the result stands; but each row has narrow strips of its own. Not for large dense weights: a call walks all of them, which
@@ -190,7 +193,7 @@ function waysOf(
     ns: way.ns + (direct ? 0 : outputs * costs.copy),
     runs: 1,
   }));
-  const rows = !image.nhwc && pitch !== ow && ow % 4 === 0 ? cut(ow) : [];
+  const rows = !image.nhwc && pitch !== ow && ow % 4 === 0 && oh <= MOST_ROWS ? cut(ow) : [];
   const byRow = rows
     .filter(({ cuts }) => cuts[0].kernel.format !== "dense" || work.m * work.k * 4 <= L1_SHARE)
     .map(({ cuts, ns }) => ({ cuts, ns: ns * oh, runs: oh }));
@@ -427,7 +430,10 @@ export function checked(x: Input, w: PackedWeight, o: Conv2dOptions) {
   }
   if (features % groups) fail("ERR_VALUE", "groups", `a divisor of the ${features} outputs`, groups);
   const win = slide(image, [kh, kw], o, [1, 1]);
-  return { image, groups, win, shape: imageShape(image, image.n, features, win.oh, win.ow) };
+  const shape = imageShape(image, image.n, features, win.oh, win.ow);
+  // Before anything is planned for it.
+  sizeOf("result", shape);
+  return { image, groups, win, shape };
 }
 
 /** For `explain`. */
