@@ -58,6 +58,15 @@ export class Simd {
     return v128.shuffle<f32>(a, b, 0, 1, 4, 5);
   }
 
+  /** Adds what is there and the bias to the next four sums, clamps them, stores the first n. */
+  @inline static finish(sum: v128, y: usize, bias: usize, n: i32, flags: i32, lo: f32, hi: f32): void {
+    let a = sum;
+    if (flags & Flag.Accumulate) a = f32x4.add(a, v128.load(y));
+    if (flags & Flag.Bias) a = f32x4.add(a, v128.load(bias));
+    if (flags & Flag.Clamp) a = Simd.clamp(a, f32x4.splat(lo), f32x4.splat(hi));
+    Simd.storeLanes(y, a, n);
+  }
+
   /** Stores the first n lanes of v, n in 1..4. */
   @inline static storeLanes(p: usize, v: v128, n: i32): void {
     if (n >= 4) v128.store(p, v);

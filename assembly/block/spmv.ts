@@ -16,14 +16,10 @@ import { Flag, Simd } from "../simd";
 import { Vector } from "../vector";
 
 class Block {
-  /** Adds what was there and the bias to four rows from `row`, clamps, stores the rows that exist. */
+  /** Finishes four rows from `row`, as far as they exist. */
   @inline static finish(sum: v128, row: u32, m: u32, y: usize, bias: usize, flags: i32, lo: f32, hi: f32): void {
-    let a = sum;
-    const out = y + ((<usize>row) << 2);
-    if (flags & Flag.Accumulate) a = f32x4.add(a, v128.load(out));
-    if (flags & Flag.Bias) a = f32x4.add(a, v128.load(bias + ((<usize>row) << 2)));
-    if (flags & Flag.Clamp) a = Simd.clamp(a, f32x4.splat(lo), f32x4.splat(hi));
-    Simd.storeLanes(out, a, m - row);
+    const at = (<usize>row) << 2;
+    Simd.finish(sum, y + at, bias + at, m - row, flags, lo, hi);
   }
 
   /** The two floats at each of two addresses. */

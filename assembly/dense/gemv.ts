@@ -4,7 +4,7 @@
 //   w     blocks of 16 rows interleaved, [k][16]; the rows that the last block lacks are zeros
 //   x     k floats; y  m floats; bias  f32 by row; of y, when it accumulates, and of bias
 //         up to 12 bytes past the end are read, never used
-import { Flag, Simd } from "../simd";
+import { Simd } from "../simd";
 
 export function f32_dense_gemv(plan: usize, x: usize, y: usize, bias: usize, flags: i32, lo: f32, hi: f32): void {
   const k = load<u32>(plan, 8);
@@ -49,10 +49,7 @@ export function f32_dense_gemv(plan: usize, x: usize, y: usize, bias: usize, fla
     a2 = f32x4.add(a2, b2);
     a3 = f32x4.add(a3, b3);
     for (let rows = min<i32>(left, 16); rows > 0; rows -= 4, y += 16, bias += 16) {
-      if (flags & Flag.Accumulate) a0 = f32x4.add(a0, v128.load(y));
-      if (flags & Flag.Bias) a0 = f32x4.add(a0, v128.load(bias));
-      if (flags & Flag.Clamp) a0 = Simd.clamp(a0, f32x4.splat(lo), f32x4.splat(hi));
-      Simd.storeLanes(y, a0, rows);
+      Simd.finish(a0, y, bias, rows, flags, lo, hi);
       a0 = a1;
       a1 = a2;
       a2 = a3;

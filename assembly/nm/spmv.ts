@@ -10,20 +10,12 @@
 //
 // y and bias are read up to 12 bytes past the end and never written there. u16 ids that need no shift and eight rows to a load
 // of x: 10.3 numbers/ns in L2, 8.9 from L3; a byte and four rows: 8.1 and 7.8; without the table, by shuffles of the ids: 3.4.
-import { Flag, Simd } from "../simd";
+import { Simd } from "../simd";
 
 class Lanes {
   /** s with its lanes as the table's entry says. */
   @inline static pick(s: v128, table: usize, id: usize): v128 {
     return Simd.swizzle(s, v128.load(table + id));
-  }
-
-  @inline static finish(sum: v128, y: usize, bias: usize, left: i32, flags: i32, lo: f32, hi: f32): void {
-    let a = sum;
-    if (flags & Flag.Accumulate) a = f32x4.add(a, v128.load(y));
-    if (flags & Flag.Bias) a = f32x4.add(a, v128.load(bias));
-    if (flags & Flag.Clamp) a = Simd.clamp(a, f32x4.splat(lo), f32x4.splat(hi));
-    Simd.storeLanes(y, a, left);
   }
 }
 
@@ -65,8 +57,8 @@ export function f32_nm_spmv(plan: usize, x: usize, y: usize, bias: usize, flags:
         p += stride;
       }
     }
-    Lanes.finish(f32x4.add(a, c), y, bias, left, flags, lo, hi);
-    if (left > 4) Lanes.finish(f32x4.add(b, d), y + 16, bias + 16, left - 4, flags, lo, hi);
+    Simd.finish(f32x4.add(a, c), y, bias, left, flags, lo, hi);
+    if (left > 4) Simd.finish(f32x4.add(b, d), y + 16, bias + 16, left - 4, flags, lo, hi);
     y += 32;
     bias += 32;
   }
