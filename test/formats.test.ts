@@ -8,7 +8,6 @@ import {
   type ComplementaryMatrix,
   checkComplementary,
   complementaryToBlocks,
-  fillOf,
   gatherComplementary,
   packComplementary,
   unpackComplementary,
@@ -33,6 +32,10 @@ import { random, sameBits, seed, values } from "./oracle.js";
 const test = suite("formats");
 
 const NONE = 0xffffffff;
+
+/** Nonzeros over stored numbers, 0 where nothing is stored. */
+const fillOf = ({ data }: ComplementaryMatrix): number =>
+  data.length ? data.filter((v) => v !== 0).length / data.length : 0;
 
 /** Bits that a float compare or copy could lose: NaNs with payloads (quiet, signalling), denormals, infinities. */
 const RARE = [0x7fc00001, 0x7f800001, 0xffa00000, 0x00000001, 0x807fffff, 0x7f800000, 0xff800000, 0x00800000];

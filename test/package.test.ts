@@ -69,39 +69,53 @@ test("a Worker's bundle compiles no bytes: it brings both builds as modules", ()
   assert.ok(texts > 64 * 1024, "the builds are not in it as texts");
 });
 
-test("the README's quickstart runs as printed, in a script placed in the clone", () => {
-  const code = read("README.md").match(/## Quickstart\n+```js\n([\s\S]*?)```/)?.[1];
-  assert.ok(code, "README has a quickstart");
+test("the README's code runs as printed, in a script placed in the clone", () => {
+  const [code, loading] = [...read("README.md").matchAll(/```js\n([\s\S]*?)```/g)].map(([, code]) => code);
   assert.ok(code.trim().split("\n").length <= 12, "the quickstart stays short");
   inFolder(root, (folder) => {
     writeFileSync(join(folder, "quickstart.mjs"), code);
     const out = node(folder, "quickstart.mjs");
-    assert.match(out, /Float32Array/);
-    assert.match(out, /csr|dense/);
+    assert.match(out, /^csr fastest: unstructured, \d/);
+    assert.match(out, /^\[ 64, 256 \] Float32Array\(16384\)/m);
+    const [first] = code.split("\n");
+    writeFileSync(join(folder, "loading.mjs"), `${first}\n${loading}\nconsole.log(engine.simd);`);
+    assert.is(node(folder, "loading.mjs").trim(), "simd128");
   });
 });
 
-test("every docstring example runs", () => {
+/** Numbers behind an expression are what it gives. */
+const GIVES = /^(?!console)(\S.*); \/\/ ([-\d., ]+)$/gm;
+const CHECK = `const gives = (value, text) => {
+  const found = (typeof value === "number" ? [value] : Array.from(value)).join(", ");
+  if (found !== text) throw new Error(\`\${found} instead of \${text}\`);
+};
+`;
+
+test("every docstring example runs, and gives what it says", () => {
   const sources = readdirSync(join(root, "bindings"), { recursive: true }).map(String);
   const names = Object.keys(library);
   let examples = 0;
+  let results = 0;
   inFolder(root, (folder) => {
     for (const source of sources.filter((name) => name.endsWith(".ts"))) {
       for (const [, comment] of read(`bindings/${source}`).matchAll(/\/\*\*([\s\S]*?)\*\//g)) {
         const example = comment.match(/@example\n([\s\S]*?)(?=\n\s*\* @|\s*$)/)?.[1];
         if (!example) continue;
-        const code = example.replace(/^\s*\* ?/gm, "").replace(/^```.*$/gm, "");
+        const code = example
+          .replace(/^\s*\* ?/gm, "")
+          .replace(/^```.*$/gm, "")
+          .replace(GIVES, (_, value, text) => `gives(${value}, "${text}"); // ${++results}`);
         const own = /createEngine\(/.test(code) ? "" : "const engine = await createEngine();\n";
         const imports = [...code.matchAll(/^import .*$/gm)].map(([line]) => line);
         const missing = names.filter((name) => !imports.some((line) => new RegExp(`\\b${name}\\b`).test(line)));
         const file = join(folder, `example${examples++}.mjs`);
         const { code: js } = transformSync(code, { loader: "ts", target: "es2022", treeShaking: false });
-        writeFileSync(file, `import { ${missing.join(", ")} } from "skipzeros";\n${own}${js}`);
+        writeFileSync(file, `import { ${missing.join(", ")} } from "skipzeros";\n${CHECK}${own}${js}`);
         node(folder, file);
       }
     }
   });
-  assert.ok(examples >= 30, `${examples} examples found`);
+  assert.ok(examples >= 30 && results >= 20, `${examples} examples and ${results} results found`);
 });
 
 test("the packed tarball works in an empty folder: ESM, CommonJS, the command", () => {
