@@ -21,12 +21,7 @@ export const describeCuts = (cuts: Candidate["cuts"]): string =>
  * @param tiles kernels of one stream, one of them 4 columns wide
  * @param forced one of them that takes every strip it can
  */
-export function cutColumns(
-  n: number,
-  tiles: readonly Kernel[],
-  cost: (kernel: Kernel) => number,
-  forced?: Kernel,
-): Candidate {
+function cutColumns(n: number, tiles: readonly Kernel[], cost: (kernel: Kernel) => number, forced?: Kernel): Candidate {
   const all = tiles.map((kernel) => ({ kernel, v: kernel.tile / 4, cost: cost(kernel) }));
   let vectors = Math.ceil(n / 4);
   const counts = new Map<Kernel, number>();

@@ -25,7 +25,7 @@ function scratchBytes(sizes: readonly number[]): number {
 
 /**
  * The engine's memory and its allocator: first fit over an address-ordered free list whose neighbours merge, so that what is
- * disposed is reused and a steady load reserves nothing more. The only file that touches `memory.buffer`.
+ * disposed is reused and a steady load reserves nothing more. The only file that asks for `wasm.buffer`.
  */
 export class Memory {
   readonly wasm: WebAssembly.Memory;
@@ -88,6 +88,11 @@ export class Memory {
   get u16(): Uint16Array {
     if (!this.#u16.length) this.#u16 = new Uint16Array(this.wasm.buffer);
     return this.#u16;
+  }
+
+  /** Whether an array is a view of this memory. */
+  owns(data: Float32Array): boolean {
+    return data.buffer === this.wasm.buffer;
   }
 
   /** A view of `length` floats at `ptr`, good until the next allocation. */

@@ -66,7 +66,10 @@ export class SparseTensor extends Shaped {
     return listsAt(this.#ptr, this.rows, this.size);
   }
 
-  /** Elements kept. */
+  /**
+   * Elements kept.
+   * @throws RangeError `ERR_DISPOSED`, as do the lists
+   */
   get nnz(): number {
     return this.engine.memory.u32[this.lists.ptr / 4 + this.rows];
   }
@@ -99,6 +102,8 @@ export class SparseTensor extends Shaped {
    *
    * @param o `out`: a tensor of this shape to write it to
    * @throws TypeError `ERR_TYPE`; RangeError `ERR_DISPOSED`, `ERR_SHAPE`, `ERR_ENGINE`, `ERR_MEMORY`
+   * @example
+   * engine.kWinners({ data: new Float32Array([1, 4, 3, 2]), shape: [1, 4] }, { k: 2 }).toDense().data; // 0, 4, 3, 0
    */
   toDense(o?: { out?: Tensor }): Tensor {
     const { engine, dims: shape, size } = this;

@@ -38,6 +38,10 @@ export class Tensor extends Shaped {
    * The elements, live: what is written here the next operation reads. The property stays right when the engine's memory
    * grows; an array kept in a variable across an operation may be a detached, empty one.
    * @throws RangeError `ERR_DISPOSED`
+   * @example
+   * const x = engine.tensor(new Float32Array([1, -2]), [2]);
+   * x.data[0] = 3;
+   * engine.relu(x).data; // 3, 0
    */
   get data(): Float32Array {
     const ptr = this.ptr;
@@ -46,14 +50,21 @@ export class Tensor extends Shaped {
     return this.#view;
   }
 
-  /** A copy that no operation changes. */
+  /**
+   * A copy that no operation changes.
+   * @throws RangeError `ERR_DISPOSED`
+   * @example
+   * engine.tensor(new Float32Array([1, 2]), [2]).toArray(); // 1, 2
+   */
   toArray(): Float32Array {
     return this.data.slice();
   }
 
   /**
    * The same elements under another shape, without a copy. Each of the two is disposed on its own.
-   * @throws RangeError `ERR_SHAPE` when the number of elements differs
+   * @throws TypeError `ERR_TYPE`; RangeError `ERR_DISPOSED`, `ERR_SHAPE` when the number of elements differs
+   * @example
+   * engine.tensor(new Float32Array(6), [2, 3]).reshape([6]).shape; // 6
    */
   reshape(shape: readonly number[]): Tensor {
     void this.ptr;

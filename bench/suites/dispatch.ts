@@ -7,6 +7,7 @@ import { random, values } from "../../test/oracle.js";
 import type { Bench } from "../groups.js";
 import { type Case, interleave, type Timing } from "../rounds.js";
 import type { Row } from "../rows.js";
+import { geometric } from "../targets.js";
 
 /** Above this the model has chosen wrong. */
 const ALLOWED = 1.15;
@@ -122,7 +123,7 @@ export async function dispatch(bench: Bench): Promise<void> {
   }
   if (found.length) {
     const worst = found.reduce((a, b) => (b.rate > a.rate ? b : a));
-    const mean = Math.exp(found.reduce((sum, { rate }) => sum + Math.log(Math.max(1, rate)), 0) / found.length);
+    const mean = geometric(found.map(({ rate }) => Math.max(1, rate)));
     const over = found.filter(({ rate }) => rate > ALLOWED).length;
     bench.print(
       `${found.length} uses: mean ${mean.toFixed(3)}x, worst ${worst.rate.toFixed(2)}x (${worst.name}), ${over} over ${ALLOWED}`,

@@ -10,6 +10,7 @@ import { KERNELS, type Kernel } from "../../bindings/kernels.js";
 import { Memory } from "../../bindings/memory.js";
 import { panelMapFor } from "../../bindings/ops/linear.js";
 import { reachOfRow } from "../../bindings/ops/reach.js";
+import { workBytes } from "../../bindings/ops/winners.js";
 import { prune } from "../../bindings/patterns.js";
 import { random, values } from "../../test/oracle.js";
 import type { Bench } from "../groups.js";
@@ -156,7 +157,7 @@ export async function kernelCases(build: Build): Promise<KernelCase[]> {
   });
   const [run, plane] = [kernels, 28 * 28 * 4];
   const [indptrOf, indicesOf, valuesOf] = [785, SIZE + 4, SIZE + 4].map((n) => memory.alloc(n * 4));
-  const work = memory.alloc((2 * (1600 + 4) + 2048) * 4);
+  const work = memory.alloc(workBytes(1600));
   const line = memory.alloc(64 * 4);
   // Runs without strips: what a run costs beside its kernel.
   const [list, runs] = [memory.alloc(64 * 16), 64 * 16];

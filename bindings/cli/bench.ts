@@ -227,7 +227,7 @@ const sizeOf = (shape: readonly number[]): number => shape.reduce((size, d) => s
  * The share of zeros from which on a format is faster than dense at every point: where the straight line behind the last
  * point that is not crosses 1.
  *
- * @param points - rising shares of zeros, each with time of the format / time of dense
+ * @param points rising shares of zeros, each with time of the format / time of dense
  */
 export function breakEven(points: readonly (readonly [zeros: number, ratio: number])[]): BreakEven {
   let last = points.length - 1;

@@ -1,6 +1,6 @@
 import { fail, integer, oneOf } from "../assert.js";
 import { type Bitmap, blocksOf, fitsTiles, lowestBit, popcount } from "../patterns/bitmap.js";
-import { bitsOf, countNonzeros } from "./bits.js";
+import { bitsOf } from "./bits.js";
 import { type BlockMatrix, indexArray } from "./block.js";
 import { claimed, claimedShape, given } from "./claims.js";
 import type { Source } from "./source.js";
@@ -112,9 +112,9 @@ function colour(blocks: Bitmap, overlay: number): { setOf: Uint32Array; sets: nu
 }
 
 /**
- * Packs a matrix; any has such a form, {@link fillOf} tells how good it is. −0 counts as zero. Where the aligned tiles
- * of `overlay` block rows are sets already (as masks made for this format are) the sets are those tiles in order, otherwise they are found greedily. Places that no member occupies go to the member with the fewest,
- * so that counts stay even. Block rows ascend in each set. overlay and blockRows are those that {@link
+ * Packs a matrix; any has such a form, nonzeros over stored numbers tell how good it is. −0 counts as zero. Where the aligned tiles
+ * of `overlay` block rows are sets already (as masks made for this format are) the sets are those tiles in order, otherwise they are
+ * found greedily. Places that no member occupies go to the member with the fewest, so that counts stay even. Block rows ascend in each set. overlay and blockRows are those that {@link
  * checkComplementary} accepts; the matrix's own `overlay` is what its largest set has.
  */
 export function packComplementary(source: Source, overlay: number, blockRows: number): ComplementaryMatrix {
@@ -158,11 +158,6 @@ export function packComplementary(source: Source, overlay: number, blockRows: nu
   }
   const places = { rows: source.rows, cols, overlay: most, blockRows, sets, rowOf, ids };
   return { ...places, data: gatherComplementary(places, source) };
-}
-
-/** Nonzeros over stored values, 1 when the sets are perfect; 0 for a matrix that stores nothing. */
-export function fillOf({ data }: ComplementaryMatrix): number {
-  return data.length ? countNonzeros(bitsOf(data)) / data.length : 0;
 }
 
 /** Row-major values, zeros included; −0 comes back as 0. */

@@ -28,7 +28,7 @@ export interface FusedOptions {
   out?: Tensor;
 }
 
-export const FUSED = ["bias", "activation", "residual", "out"] as const;
+const FUSED = ["bias", "activation", "residual", "out"] as const;
 
 /** What every product by a packed weight takes. */
 export interface ProductOptions extends FusedOptions {
@@ -75,7 +75,7 @@ export function inputOrLists(engine: Engine, name: string, value: unknown): Inpu
 
 /** The values themselves: a view of the engine's memory would be gone when the call makes that grow. */
 export const own = (engine: Engine, data: Float32Array): Float32Array =>
-  data.buffer === engine.memory.wasm.buffer ? data.slice() : data;
+  engine.memory.owns(data) ? data.slice() : data;
 
 /** A weight of this engine, alive. */
 export function weight(engine: Engine, name: string, value: unknown): PackedWeight {

@@ -39,10 +39,10 @@ export type CheckResult = { ok: true } | Violation;
  * from top to bottom; in each, first its blocks in the same order, then their number. A pattern with a sparsity is one
  * tile over all.
  *
- * @param data - row-major weights
- * @param shape - `[out, in]` or `[out, in, kh, kw]`
- * @param pattern - see {@link PatternLike}
- * @param choices - whether the pattern must hold exactly (default) or is an upper limit
+ * @param data row-major weights
+ * @param shape `[out, in]` or `[out, in, kh, kw]`
+ * @param pattern see {@link PatternLike}
+ * @param choices whether the pattern must hold exactly (default) or is an upper limit
  * @throws TypeError `ERR_TYPE` for a wrong argument
  * @throws RangeError `ERR_SHAPE` or `ERR_LENGTH` if shape and data do not fit, and as {@link parsePattern}
  * @example
@@ -172,8 +172,8 @@ export interface Evenness {
  * tile differ by one at most; the rows of a last tile that the matrix cuts have more, as fewer rows share as many
  * columns.
  *
- * @param data - row-major weights
- * @param shape - `[out, in]` or `[out, in, kh, kw]`
+ * @param data row-major weights
+ * @param shape `[out, in]` or `[out, in, kh, kw]`
  * @returns all zero, and an imbalance of 1, for a matrix without rows
  * @throws TypeError `ERR_TYPE` for a wrong argument
  * @throws RangeError `ERR_SHAPE` or `ERR_LENGTH` if shape and data do not fit

@@ -91,8 +91,8 @@ interface Tiling {
  * 4:8, a complementary pattern over rows of equal counts, and full 4 × 1 blocks over the half full 8 × 1 blocks around
  * them. First the block shape is found, then tiles of such blocks.
  *
- * @param data - row-major weights
- * @param shape - `[out, in]` or `[out, in, kh, kw]`
+ * @param data row-major weights
+ * @param shape `[out, in]` or `[out, in, kh, kw]`
  * @throws TypeError `ERR_TYPE` for a wrong argument
  * @throws RangeError `ERR_SHAPE` or `ERR_LENGTH` if shape and data do not fit
  * @example

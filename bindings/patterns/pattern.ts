@@ -83,7 +83,7 @@ function size(name: string, value: unknown): [number, number] {
 /**
  * Reads and checks a pattern.
  *
- * @param pattern - an object or its short form, see {@link PatternLike}
+ * @param pattern an object or its short form, see {@link PatternLike}
  * @returns the same pattern, with all its fields
  * @throws TypeError `ERR_TYPE` if it is neither, or a field is of the wrong type
  * @throws RangeError `ERR_VALUE` for a text that the grammar lacks, an unknown key, a size below 1, `keep` outside
@@ -125,7 +125,7 @@ export function isComplementary({ block, tile, keep }: ParsedPattern): boolean {
 /**
  * A pattern's name for people.
  *
- * @param pattern - see {@link PatternLike}
+ * @param pattern see {@link PatternLike}
  * @returns such as `"unstructured, 90% zeros"`, `"4x1 blocks, 90% zeros"`, `"2:4"`, `"2:4 along the outputs"`, `"8 of
  *   each 4x4"`, `"2:4 in 1x4 blocks"`, `"complementary, overlay 20"`, `"complementary, overlay 20 in blocks of 4 rows"`
  * @throws as {@link parsePattern}

@@ -16,9 +16,9 @@ import { nthLargest } from "./selection.js";
  *
  * `check` accepts the result as exact, unless a zero was among the weights kept.
  *
- * @param data - row-major weights; not changed
- * @param shape - `[out, in]` or `[out, in, kh, kw]`
- * @param pattern - see {@link PatternLike}
+ * @param data row-major weights; not changed
+ * @param shape `[out, in]` or `[out, in, kh, kw]`
+ * @param pattern see {@link PatternLike}
  * @returns as many weights, those pruned +0, the others as they were
  * @throws TypeError `ERR_TYPE` for a wrong argument
  * @throws RangeError `ERR_SHAPE` or `ERR_LENGTH` if shape and data do not fit, and as {@link parsePattern}

@@ -17,7 +17,7 @@ export interface GmpSchedule {
  * to spare, and slower towards the end, `final + (initial − final)(1 − (step − begin) / (end − begin))³` (Zhu and
  * Gupta, "To prune, or not to prune", 2017).
  *
- * @param step - training step, in the unit of `begin` and `end`; a fraction is fine
+ * @param step training step, in the unit of `begin` and `end`; a fraction is fine
  * @returns share of zeros, 0..1
  * @throws TypeError `ERR_TYPE` for what is no number
  * @throws RangeError `ERR_VALUE` for a number that is not finite, an `end` before `begin`, a sparsity outside 0..1

@@ -10,11 +10,11 @@ import { powerFrames, readSpeech } from "../mel/mel.js";
 /** Samples a second, in Hz; a clip is one second. */
 export const SAMPLE_RATE = 16000;
 /** Samples in a frame: 64 ms. */
-export const FRAME = 1024;
+const FRAME = 1024;
 /** Samples from one frame to the next: 32 ms. */
 export const HOP = 512;
 /** Silence before the first sample: frame t is samples 512 t − 448 … 512 t + 575. */
-export const PAD = 448;
+const PAD = 448;
 /** Frames of a clip. */
 export const FRAMES = 32;
 /** Mel bands, and features of a frame. */
