@@ -26,7 +26,7 @@ for (const name of BUILDS) {
 }
 // As text, since a host has to load nothing to read that. A character is a byte and 35, by which most bytes of code are printable.
 // Pieces of both builds take turns: they share most of their code, and gzip looks back over 32 KiB only.
-const PIECES = 4;
+const PIECES = 2;
 const builds = BUILDS.map((name) => readFileSync(`build/${name}.wasm`));
 const piece = (bytes, i) =>
   bytes.subarray(Math.floor((i * bytes.length) / PIECES), Math.floor(((i + 1) * bytes.length) / PIECES));
@@ -55,7 +55,7 @@ for (const name of ["index.js", "index.cjs", "workerd.js"]) {
   const { code } = await minify(readFileSync(`dist/${name}`, "utf8"), {
     ecma: 2022,
     module: name.endsWith(".js"),
-    compress: { passes: 2 },
+    compress: { passes: 3, lhs_constants: false },
     format: { ascii_only: true },
   });
   writeFileSync(`dist/${name}`, code);

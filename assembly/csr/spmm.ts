@@ -45,14 +45,25 @@ class Tile {
           a6 = b,
           a7 = b;
         if (flags & Flag.Accumulate) {
-          a0 = f32x4.add(b, v128.load(out));
-          a1 = f32x4.add(b, v128.load(out, 16));
-          a2 = f32x4.add(b, v128.load(out, 32));
-          a3 = f32x4.add(b, v128.load(out, 48));
-          a4 = f32x4.add(b, v128.load(out, 64));
-          a5 = f32x4.add(b, v128.load(out, 80));
-          if (V > 6) a6 = f32x4.add(b, v128.load(out, 96));
-          if (V > 7) a7 = f32x4.add(b, v128.load(out, 112));
+          a0 = v128.load(out);
+          a1 = v128.load(out, 16);
+          a2 = v128.load(out, 32);
+          a3 = v128.load(out, 48);
+          a4 = v128.load(out, 64);
+          a5 = v128.load(out, 80);
+          if (V > 6) a6 = v128.load(out, 96);
+          if (V > 7) a7 = v128.load(out, 112);
+          // Most passes add to what others left and have no bias: eight additions less in rows of some 16 entries.
+          if (flags & Flag.Bias) {
+            a0 = f32x4.add(a0, b);
+            a1 = f32x4.add(a1, b);
+            a2 = f32x4.add(a2, b);
+            a3 = f32x4.add(a3, b);
+            a4 = f32x4.add(a4, b);
+            a5 = f32x4.add(a5, b);
+            if (V > 6) a6 = f32x4.add(a6, b);
+            if (V > 7) a7 = f32x4.add(a7, b);
+          }
         }
         // Two entries a turn save a fifth of the loop's bookkeeping, which the front end of a 4-wide core feels once
         // multiply and add are one instruction. In the other build they save nothing.
