@@ -50,7 +50,8 @@ const library = { ...shared, entryPoints: ["bindings/index.ts"], platform: "neut
 await build({ ...library, format: "esm", outfile: "dist/index.js" });
 await build({ ...library, format: "cjs", outfile: "dist/index.cjs" });
 await build({ ...library, format: "esm", outfile: "dist/workerd.js", conditions: ["workerd"], external: ["*.wasm"] });
-// What esbuild leaves: 2 KiB gzipped. Only ASCII, so that a character of the builds' texts stays a byte whatever the page's charset.
+// What esbuild leaves: 2 KiB gzipped, 0.1 of it as constants stay on the right of comparisons. Only ASCII,
+// so that a character of the builds' texts stays a byte whatever the page's charset.
 for (const name of ["index.js", "index.cjs", "workerd.js"]) {
   const { code } = await minify(readFileSync(`dist/${name}`, "utf8"), {
     ecma: 2022,

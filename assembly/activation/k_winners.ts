@@ -16,9 +16,9 @@
 // bound for few ranks from the largest of groups, and ranking what reaches it by counting how many are greater, - and 19.6; four rows at
 // once 2.4 and 16.6; bits instead of swizzles 2.2 and 13.9; one guess for four rows, one search for both 1.9 and 13.0. 1192 of 12,544 in
 // 196 rows 11.7 to 9.4: a sample of a 32nd instead of 128 took 0.75 to 0.88 of the time (of a 16th and an 8th 0.81, 0.80 where it took
-// 0.75), lists narrowed 64 elements at a time instead of row by row 0.88, a bound of two deviations instead of three 0.97 (Cascade Lake, Node 24, 2026-11). 160 of 1600 by integer keys of all ranks 2.3, by a histogram of the upper
-// 11 bits of these 3.2, where the first way took 1.7 (Zen 4). Guesses along the tail alone take up to 1.5 times the turns where numbers
-// lie evenly (simulated).
+// 0.75), lists narrowed 64 elements at a time instead of row by row 0.88, a bound of two deviations instead of three 0.97
+// (Cascade Lake, Node 24, 2026-11). 160 of 1600 by integer keys of all ranks 2.3, by a histogram of the upper 11 bits of these 3.2, where
+// the first way took 1.7 (Zen 4). Guesses along the tail alone take up to 1.5 times the turns where numbers lie evenly (simulated).
 import { Bits } from "../layout/lists";
 import { f32_transpose } from "../layout/transpose";
 import { Simd } from "../simd";

@@ -114,8 +114,8 @@ function colour(blocks: Bitmap, overlay: number): { setOf: Uint32Array; sets: nu
 /**
  * Packs a matrix; any has such a form, nonzeros over stored numbers tell how good it is. −0 counts as zero. Where the aligned tiles
  * of `overlay` block rows are sets already (as masks made for this format are) the sets are those tiles in order, otherwise they are
- * found greedily. Places that no member occupies go to the member with the fewest, so that counts stay even. Block rows ascend in each set. overlay and blockRows are those that {@link
- * checkComplementary} accepts; the matrix's own `overlay` is what its largest set has.
+ * found greedily. Places that no member occupies go to the member with the fewest, so that counts stay even. Block rows ascend in each
+ * set. overlay and blockRows are those that {@link checkComplementary} accepts; the matrix's own `overlay` is what its largest set has.
  */
 export function packComplementary(source: Source, overlay: number, blockRows: number): ComplementaryMatrix {
   const blocks = blocksOf(source.nonzeros, blockRows, 1);
