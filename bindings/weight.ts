@@ -358,7 +358,7 @@ function predict(engine: Engine, { format, places }: Option, m: number, k: numbe
 const HOPELESS = 0.25;
 
 /** What the structure of the zeros offers, most specific first. */
-function optionsFor(found: Detection): Option[] {
+function optionsFor(found: Detection, flat: boolean): Option[] {
   const { rows, cols, nnz, nm, complementary } = found;
   const offered: Option[] = [];
   const fillOf = (r: number, c: number) => found.fills.find((f) => f.rows === r && f.cols === c)?.fill || 1; // 0 when all is zero
@@ -370,7 +370,7 @@ function optionsFor(found: Detection): Option[] {
     const { n, m } = nm;
     offered.push({ format: { kind: "nm", n, m }, places: rows * placesNm(cols, n, m) });
   }
-  for (const r of BLOCK_ROWS) {
+  for (const r of flat ? [...BLOCK_ROWS].reverse() : BLOCK_ROWS) {
     for (const c of BLOCK_COLS) {
       const fill = fillOf(r, c);
       if (r * c > 1 && fill >= HOPELESS)
@@ -414,7 +414,7 @@ function decide(
 ): { format: Format; why: Why } {
   const { rows: m, cols: k, nnz } = found;
   const dense = predict(engine, { format: "dense", places: m * k }, m, k);
-  const offered = optionsFor(found);
+  const offered = optionsFor(found, flat);
   if (asked && asked.format !== "dense" && !offered.some((x) => formatName(x.format) === formatName(asked.format))) {
     offered.unshift(asked);
   }
