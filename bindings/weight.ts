@@ -358,8 +358,12 @@ function predict(engine: Engine, { format, places }: Option, m: number, k: numbe
   };
 }
 
-/** No block kernel is four times as fast as csr for each number that it multiplies with one row: emptier blocks need not be rated. */
-const HOPELESS = 0.25;
+/**
+ * A matrix may meet one row, where 4x1 multiplies 2.6 numbers in csr's time for one; with many columns it is 1.1 (`costs.json`). Below
+ * this it loses in their mean: 2x1 half full, 64 → 256 and smaller at 95% zeros, was chosen and had 0.73 to 0.8 of csr's speed with 8 rows,
+ * 0.81 to 0.97 with 64 and 0.94 to 1.04 with one (as {@link FULL}).
+ */
+const FULL_FOR_ONE = 0.6;
 
 /** What the structure of the zeros offers, most specific first. */
 function optionsFor(found: Detection, flat: boolean): Option[] {
@@ -377,7 +381,7 @@ function optionsFor(found: Detection, flat: boolean): Option[] {
   for (const r of flat ? [...BLOCK_ROWS].reverse() : BLOCK_ROWS) {
     for (const c of BLOCK_COLS) {
       const fill = fillOf(r, c);
-      if (r * c > 1 && fill >= (flat ? HOPELESS : FULL))
+      if (r * c > 1 && fill >= (flat ? FULL_FOR_ONE : FULL))
         offered.push({ format: { kind: "block", rows: r, cols: c }, places: nnz / fill });
     }
   }

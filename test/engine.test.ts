@@ -1324,6 +1324,30 @@ test("weights: a NaN comes back with all its bits", () =>
     }
   }));
 
+test("auto offers blocks as full as pay: a convolution from 80%, a matrix, which may meet one row, from 60%", () =>
+  onEachBuild((engine) => {
+    for (const [full, ofImages, ofRows] of [
+      [9, true, true],
+      [7, false, true],
+      [5, false, false],
+    ] as const) {
+      // A fifth of all 4x1 blocks, in which `full` of ten floats are no zeros, apart from each other.
+      const data = new Float32Array(256 * 60).map((_, i) => {
+        const [row, column] = [Math.floor(i / 60), i % 60];
+        return column % 5 || (row * 3 + column) % 10 >= full ? 0 : 1 + i / 1e4;
+      });
+      const offered = (...shape: number[]) =>
+        engine
+          .pack(data, shape)
+          .explain()
+          .alternatives.some(
+            ({ format }) => typeof format === "object" && format.kind === "block" && format.rows === 4,
+          );
+      assert.is(offered(256, 60, 1, 1), ofImages, `${full}0% of images`);
+      assert.is(offered(256, 60), ofRows, `${full}0% of rows`);
+    }
+  }));
+
 test("explain of a format that was asked for tells its own speed, and how empty it is", () =>
   onEachBuild((engine) => {
     const data = weightsFor("csr", 64, 128, 0.95, random());
