@@ -1,8 +1,8 @@
-// Is the kernel that the cost model chooses the fastest there is? Every kernel that takes a weight is forced in turn and timed
-// beside the choice; regret is the choice's time over the best one's.
+// Is what the cost model chooses the fastest there is? Every kernel that takes a weight as "auto" packed it is forced in turn, and the
+// weight packed in every other format runs by choice; regret is the first choice's time over the best one's.
 import { kernelsFor } from "../../bindings/dispatch.js";
 import { formatName } from "../../bindings/formats/format.js";
-import { createEngine, type Engine, type PackedWeight, prune, type Tensor } from "../../bindings/index.js";
+import { createEngine, type Engine, type Format, type PackedWeight, prune, type Tensor } from "../../bindings/index.js";
 import { random, values } from "../../test/oracle.js";
 import type { Bench } from "../groups.js";
 import { type Case, interleave, type Timing } from "../rounds.js";
@@ -35,6 +35,8 @@ const PATTERNS = [
 const ROWS = [1, 3, 8, 49, 64];
 /** Side, channels, outputs, kernel. */
 const CONVS = [
+  [112, 32, 64, 1],
+  [28, 32, 192, 1],
   [56, 64, 64, 3],
   [28, 128, 128, 3],
   [14, 256, 256, 1],
@@ -42,37 +44,50 @@ const CONVS = [
 ] as const;
 const CONV_PATTERNS = ["40%", "70%", "90%", "4x1@80%"];
 
+/** What "auto" is compared with. */
+const OTHERS: Format[] = ["dense", "csr", ...[2, 4].map((rows) => ({ kind: "block" as const, rows, cols: 1 }))];
+
 /** The choice's time, and how many times the best one's that is. */
 interface Regret extends Row {
   rate: number;
 }
 
-/** Times one use of a weight by choice and by force. */
+/** A weight as "auto" packed it, and in the other formats. */
+function packed(engine: Engine, data: Float32Array, shape: number[]): PackedWeight[] {
+  const w = engine.pack(data, shape);
+  const others = OTHERS.filter((format) => formatName(format) !== formatName(w.format));
+  return [w, ...others.map((format) => engine.pack(data, shape, { format }))];
+}
+
+/** Times one use of a weight by choice, by force and in other formats. */
 async function regretOf(
-  name: string,
-  w: PackedWeight,
+  use: string,
+  [w, ...others]: PackedWeight[],
   ops: ("spmm" | "spmv")[],
-  call: (forceKernel: string | undefined, out?: Tensor) => Tensor,
-  explain: (forceKernel: string | undefined) => string,
+  call: (w: PackedWeight, forceKernel: string | undefined, out?: Tensor) => Tensor,
+  explain: (w: PackedWeight, forceKernel: string | undefined) => string,
   rounds: number,
 ): Promise<Regret> {
-  const out = call(undefined);
-  const chosen = explain(undefined);
+  const out = call(w, undefined);
+  const chosen = explain(w, undefined);
+  const ways = [
+    ...ops.flatMap((op) => kernelsFor(op, w.structure(false))).map(({ name }) => ({ name, w, force: name })),
+    ...others.map((other) => ({ name: formatName(other.format), w: other, force: undefined })),
+  ];
   // What a forced kernel leaves to narrower tiles may be the choice itself: its time would tell how noisy the machine is.
-  const able = ops
-    .flatMap((op) => kernelsFor(op, w.structure(false)))
-    .filter((kernel) => explain(kernel.name) !== chosen);
-  const cases: Case[] = [undefined, ...able.map((kernel) => kernel.name)].map((force) => ({
-    name: force ?? "choice",
-    run: () => void call(force, out),
+  const able = ways.filter(({ w, force }) => explain(w, force) !== chosen);
+  const cases: Case[] = [{ name: "choice", w, force: undefined }, ...able].map(({ name, w, force }) => ({
+    name,
+    run: () => void call(w, force, out),
   }));
   const times = await interleave(cases, rounds);
   out.dispose();
   const time = (key: string) => times.get(key)?.min ?? 0;
-  const best = able.map((kernel) => kernel.name).reduce((a, b) => (time(b) < time(a) ? b : a), "choice");
+  const best = able.map(({ name }) => name).reduce((a, b) => (time(b) < time(a) ? b : a), "choice");
   const { simd: build } = w.engine;
   const choice = times.get("choice") as Timing;
   const rate = choice.min / time(best);
+  const name = `${use} (${formatName(w.format)})`;
   return { suite: "dispatch", build, group: "choice", name, ...choice, kernel: chosen, rate, unit: `x ${best}` };
 }
 
@@ -93,17 +108,18 @@ export async function dispatch(bench: Bench): Promise<void> {
     for (const pattern of PATTERNS) {
       const name = `linear ${m} × ${k}, ${pattern}`;
       if (!bench.wants("dispatch", engine.simd, name)) continue;
-      const w = engine.pack(prune(values(m * k, 0, rnd), [m, k], pattern), [m, k]);
+      const ws = packed(engine, prune(values(m * k, 0, rnd), [m, k], pattern), [m, k]);
       for (const rows of ROWS) {
         const x = engine.tensor(values(rows * k, 0, rnd), [rows, k]);
-        const use = `${name}, ${rows} row${rows > 1 ? "s" : ""} (${formatName(w.format)})`;
+        const use = `${name}, ${rows} row${rows > 1 ? "s" : ""}`;
         const ops: ("spmm" | "spmv")[] = rows === 1 ? ["spmv"] : rows < 16 ? ["spmv", "spmm"] : ["spmm"];
-        const call = (forceKernel: string | undefined, out?: Tensor) => engine.linear(x, w, { forceKernel, out });
-        const explain = (forceKernel: string | undefined) => engine.explain("linear", x, w, { forceKernel }).kernel;
-        add(await regretOf(use, w, ops, call, explain, rounds));
+        const call = (w: PackedWeight, forceKernel?: string, out?: Tensor) => engine.linear(x, w, { forceKernel, out });
+        const explain = (w: PackedWeight, forceKernel?: string) =>
+          engine.explain("linear", x, w, { forceKernel }).kernel;
+        add(await regretOf(use, ws, ops, call, explain, rounds));
         x.dispose();
       }
-      w.dispose();
+      for (const w of ws) w.dispose();
     }
   }
   for (const [side, c, m, kernel] of CONVS) {
@@ -111,13 +127,15 @@ export async function dispatch(bench: Bench): Promise<void> {
       const name = `conv ${kernel}x${kernel}, ${side}², ${c}→${m}, ${pattern}`;
       if (!bench.wants("dispatch", engine.simd, name)) continue;
       const shape = [m, c, kernel, kernel];
-      const w = engine.pack(prune(values(m * c * kernel * kernel, 0, rnd), shape, pattern), shape);
+      const ws = packed(engine, prune(values(m * c * kernel * kernel, 0, rnd), shape, pattern), shape);
       const x = engine.tensor(values(c * side * side, 0, rnd), [1, c, side, side]);
       const o = { padding: kernel >> 1 };
-      const call = (forceKernel: string | undefined, out?: Tensor) => engine.conv2d(x, w, { ...o, forceKernel, out });
-      const explain = (forceKernel: string | undefined) => engine.explain("conv2d", x, w, { ...o, forceKernel }).kernel;
-      add(await regretOf(`${name} (${formatName(w.format)})`, w, ["spmm"], call, explain, rounds));
-      w.dispose();
+      const call = (w: PackedWeight, forceKernel?: string, out?: Tensor) =>
+        engine.conv2d(x, w, { ...o, forceKernel, out });
+      const explain = (w: PackedWeight, forceKernel?: string) =>
+        engine.explain("conv2d", x, w, { ...o, forceKernel }).kernel;
+      add(await regretOf(name, ws, ["spmm"], call, explain, rounds));
+      for (const w of ws) w.dispose();
       x.dispose();
     }
   }
