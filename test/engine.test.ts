@@ -829,6 +829,35 @@ test("millions of rows of outputs are refused before they are planned", () =>
     { maxMemory: 64 * 1024 * 1024 },
   ));
 
+test("hundreds of millions of rows without an input are refused before they are planned", () =>
+  onEachBuild(
+    (engine) => {
+      const rows = { data: new Float32Array(0), shape: [2 ** 29, 0] };
+      const columns = { data: new Float32Array(0), shape: [0, 2 ** 29] };
+      for (const format of ["dense", "csr"] as const) {
+        for (const [outputs, code] of [
+          [1, "ERR_MEMORY"],
+          [64, "ERR_SHAPE"],
+        ] as const) {
+          const w = engine.pack(new Float32Array(0), [outputs, 0], { format });
+          const v = engine.pack(new Float32Array(0), [0, outputs], { format });
+          const calls = [() => engine.linear(rows, w), () => engine.matmul(rows, v), () => engine.matmul(w, columns)];
+          for (const call of calls) assert.is(codeOf(call), code);
+          const plans = [
+            () => engine.explain("linear", rows, w).macs,
+            () => engine.explain("matmul", rows, v).macs,
+            () => engine.explain("matmul", w, columns).macs,
+          ];
+          for (const plan of plans) {
+            if (outputs === 1) assert.is(plan(), 0);
+            else assert.is(codeOf(plan), code);
+          }
+        }
+      }
+    },
+    { maxMemory: 64 * 1024 * 1024 },
+  ));
+
 test("options may be inherited, with an output or without", () =>
   onEachBuild((engine) => {
     const w = engine.pack(new Float32Array([1, 0, 0, 2]), [2, 2]);

@@ -1,7 +1,7 @@
 // Sparse matrix times many columns: kernels alone on packed panels, and whole calls of `linear` on a few rows and on many.
 import { createEngine, type Engine } from "../../bindings/index.js";
 import { KERNELS } from "../../bindings/kernels.js";
-import { columnsAtOnce, cutPanels, panelMapFor, stripsPerPanel } from "../../bindings/ops/linear.js";
+import { columnsAtOnce, panelMapFor, stripsPerPanel } from "../../bindings/ops/linear.js";
 import { runBytes, runStrips } from "../../bindings/ops/product.js";
 import { random, values } from "../../test/oracle.js";
 import type { Bench, Group } from "../groups.js";
@@ -51,10 +51,11 @@ function panels(engine: Engine, shape: (typeof LINEARS)[number]): Group<WeightLi
         const pitch = map.channelStride;
         const lowered = w.streams(kernel, `${kernel.stream} panel ${pitch}`, map);
         const panels = Math.floor((COLUMNS * 4) / pitch);
-        const runs = cutPanels([{ kernel, strips: panels * stripsPerPanel(map, kernel) }], map, k, m);
-        const columns = runs.reduce((n, { strips }) => n + strips * kernel.tile, 0);
+        const strips = stripsPerPanel(map, kernel);
+        const runs = Array.from({ length: panels }, (_, i) => ({ kernel, strips, x: i * k * pitch, y: i * m * pitch }));
+        const columns = panels * strips * kernel.tile;
         const group = columnsAtOnce(lowered, m, k);
-        const list = own(engine.tensor(new Float32Array(runBytes(runs) / 4), [runBytes(runs) / 4]));
+        const list = own(engine.tensor(new Float32Array(runBytes(panels) / 4), [runBytes(panels) / 4]));
         return {
           run: () => runStrips(engine, lowered, runs, list.ptr, x.ptr, y.ptr, pitch, group, ending),
           ...workOf(w, columns, { size: k * columns }, { size: m * columns }),

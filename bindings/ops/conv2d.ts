@@ -487,7 +487,7 @@ export function convolve(
     direct ? 0 : features * flat,
     panels ? group * image.c * channelStride : 0,
     edges ? edges.length * 4 : 0,
-    runBytes(plan.strips),
+    runBytes(plan.strips.length),
   ];
   if (n === 0 || outputs === 0 || features === 0) return engine.produce(shape, f.out, [], () => {});
   const streams = () =>

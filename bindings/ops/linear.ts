@@ -1,4 +1,4 @@
-import { fail, options } from "../assert.js";
+import { fail, options, sizeOf } from "../assert.js";
 import type { Work } from "../costs.js";
 import { type Candidate, candidates, forcedKernel, forcedKey, kernelsFor } from "../dispatch.js";
 import type { Engine } from "../engine.js";
@@ -38,7 +38,6 @@ export interface ProductPlan {
 /** The part of a plan that depends on the number of rows only. */
 interface RowsPlan {
   ways: Candidate[];
-  panels: Strips[];
   map: InputMap;
   macs: number;
 }
@@ -109,14 +108,13 @@ export function planLinear(
   shape[rank - 1] = m;
   // A number where nothing is forced: a string to put together would take longer than a small product.
   const key = force === undefined ? 2 * rows + (transposed ? 1 : 0) : `${transposed} ${rows} ${forcedKey(force)}`;
-  const { ways, panels, map, macs } = w.plans.get(key, () => {
+  const { ways, map, macs } = w.plans.get(key, () => {
+    sizeOf("result", shape);
     const ways = waysOf(engine, w, m, k, rows, panelMapFor(rows), force, transposed);
     const cuts = ways[0]?.cuts[0].kernel.op === "spmm" ? ways[0].cuts : [];
-    const map = panelMapOf(cuts);
-    const panels = cutPanels(cuts, map, k, m);
-    return { ways, panels, map, macs: macsOf(w, ways) * rows };
+    return { ways, map: panelMapOf(cuts), macs: macsOf(w, ways) * rows };
   }) as RowsPlan;
-  return { shape, rows, ways, panels, map, macs, denseMacs: m * k * rows };
+  return { shape, rows, ways, map, macs, denseMacs: m * k * rows };
 }
 
 /** Multiply-adds of one column: a dense kernel takes all, the others what is stored. */
@@ -187,20 +185,23 @@ function inPanels(
   x: Input,
   k: number,
   m: number,
-  { shape, rows, panels: all, map }: ReturnType<typeof planLinear>,
+  { shape, rows, ways, map }: ReturnType<typeof planLinear>,
   f: Fused,
   transposed: boolean,
 ): Tensor {
+  if (ways.length === 0) return engine.produce(shape, f.out, [], () => {});
   const { f32_transpose: transpose } = engine.kernels;
+  const { cuts } = ways[0];
+  const [{ kernel }] = cuts;
   const pitch = map.channelStride;
-  const group = Math.max(1, Math.min(all.length, Math.floor(GROUP / ((k + m) * pitch))));
-  if (all.length === 0) return engine.produce(shape, f.out, [], () => {});
+  const panels = cuts.reduce((sum, { kernel, strips }) => sum + Math.ceil(strips / stripsPerPanel(map, kernel)), 0);
+  const group = Math.max(1, Math.min(panels, Math.floor(GROUP / ((k + m) * pitch))));
   return engine.produceWith(
     w,
-    () => w.streams(all[0].kernel, `${all[0].kernel.stream} panel ${pitch}${transposed ? "ᵀ" : ""}`, map, transposed),
+    () => w.streams(kernel, `${kernel.stream} panel ${pitch}${transposed ? "ᵀ" : ""}`, map, transposed),
     shape,
     f.out,
-    [placeBytes(x), placeBytes(f.bias), placeBytes(f.residual), group * k * pitch, group * m * pitch, runBytes(all)],
+    [placeBytes(x), placeBytes(f.bias), placeBytes(f.residual), group * k * pitch, group * m * pitch, runBytes(group)],
     (y, ptrs, lowered) => {
       const from = place(engine, x, ptrs[0]);
       const bias = place(engine, f.bias, ptrs[1]);
@@ -210,8 +211,9 @@ function inPanels(
       const columns = columnsAtOnce(lowered, m, k);
       const to = y.ptr;
       let r = 0;
-      for (let p = 0; p < all.length; p += group) {
-        const now = all.slice(p, p + group);
+      // A group at a time: of rows without an input nothing bounds the number, and a list of all their panels took gigabytes.
+      let now: Strips[] = [];
+      const run = () => {
         const first = r;
         now.forEach(({ kernel, strips }, i) => {
           const n = Math.min(strips * kernel.tile, rows - r);
@@ -222,15 +224,24 @@ function inPanels(
           if (residual) transpose(n, m, residual + r * m * 4, m * 4, yp + i * m * pitch, pitch);
           r += n;
         });
-        const base = all[p];
-        runStrips(engine, lowered, now, list, xp - base.x, yp - base.y, pitch, columns, ending);
+        runStrips(engine, lowered, now, list, xp, yp, pitch, columns, ending);
         r = first;
         now.forEach(({ kernel, strips }, i) => {
           const n = Math.min(strips * kernel.tile, rows - r);
           transpose(m, n, yp + i * m * pitch, pitch, to + r * m * 4, m * 4);
           r += n;
         });
+        now = [];
+      };
+      for (const { kernel, strips } of cuts) {
+        const most = stripsPerPanel(map, kernel);
+        for (let s = 0; s < strips; s += most) {
+          const i = now.length;
+          now.push({ kernel, strips: Math.min(most, strips - s), x: i * k * pitch, y: i * m * pitch });
+          if (now.length === group) run();
+        }
       }
+      if (now.length) run();
     },
   );
 }
@@ -238,17 +249,3 @@ function inPanels(
 /** Columns of panels that take all passes before the next ones do. */
 export const columnsAtOnce = ({ passes }: Lowered, m: number, k: number): number =>
   passes.length > 1 ? Math.max(SUMS_LEAST, SUMS_SHARE / (m * 4)) : X_SHARE / (k * 4);
-
-/** Strips side by side in panels, and each panel's place behind the one before. */
-export function cutPanels(cuts: Candidate["cuts"], map: InputMap, k: number, m: number): Strips[] {
-  const pitch = map.channelStride;
-  const all: Strips[] = [];
-  for (const { kernel, strips } of cuts) {
-    const perPanel = stripsPerPanel(map, kernel);
-    for (let s = 0; s < strips; s += perPanel) {
-      const i = all.length;
-      all.push({ kernel, strips: Math.min(perPanel, strips - s), x: i * k * pitch, y: i * m * pitch });
-    }
-  }
-  return all;
-}

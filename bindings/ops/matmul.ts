@@ -1,4 +1,4 @@
-import { fail, options } from "../assert.js";
+import { fail, options, sizeOf } from "../assert.js";
 import type { Engine } from "../engine.js";
 import type { Tensor } from "../tensor.js";
 import { PackedWeight } from "../weight.js";
@@ -38,6 +38,7 @@ export function planMatmul(
   if (!left || x.shape[1] === 1) return { w, plan: planLinear(engine, left ? column(x) : x, w, force, !left) };
   const [m, k] = w.dims;
   const n = x.shape[1];
+  sizeOf("result", [m, n]);
   const { ways } = planPointwise(engine, w, n, force);
   return { w, plan: { ways, macs: macsOf(w, ways) * n, denseMacs: m * k * n } };
 }

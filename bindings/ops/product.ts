@@ -43,8 +43,8 @@ export const X_SHARE = 128 * 1024;
  */
 export const Y_SHARE = 64 * 1024;
 
-/** Bytes of the list that {@link runStrips} makes of runs. */
-export const runBytes = (runs: readonly Strips[]): number => runs.length * 16;
+/** Bytes of the list that {@link runStrips} makes of so many runs. */
+export const runBytes = (runs: number): number => runs * 16;
 
 /**
  * Runs all passes over a group of strips, then over the next: the weights of a pass are read from memory once a group, not once a
