@@ -359,9 +359,8 @@ function predict(engine: Engine, { format, places }: Option, m: number, k: numbe
 }
 
 /**
- * A matrix may meet one row, where 4x1 multiplies 2.6 numbers in csr's time for one; with many columns it is 1.1 (`costs.json`). Below
- * this it loses in their mean: 2x1 half full, 64 → 256 and smaller at 95% zeros, was chosen and had 0.73 to 0.8 of csr's speed with 8 rows,
- * 0.81 to 0.97 with 64 and 0.94 to 1.04 with one (as {@link FULL}).
+ * A matrix may meet one row, where emptier blocks pay: 4x1 half full 1.41 times as fast as csr with one row, 0.73 with 64; 60% full 1.58 and
+ * 0.83; 2x1 1.06 and 0.86, 1.16 and 0.91; 8x1 1.60 and 0.74, 1.85 and 0.83 (80 to 95% of the blocks empty; as {@link FULL}).
  */
 const FULL_FOR_ONE = 0.6;
 
@@ -433,8 +432,8 @@ function decide(
   // A matrix may meet one row or many, a kernel has many pixels. Where dense is faster, it runs.
   const gain = (x: { oneRow: number; manyRows: number }) =>
     flat ? Math.sqrt(Math.max(1, x.oneRow) * Math.max(1, x.manyRows)) : x.manyRows;
-  // What is offered first takes more than a tie to leave: sets and N:M are smaller at the same speed, and of blocks that fit as well the
-  // smaller ones ran MobileNet faster.
+  // What is offered first takes more than a tie to leave: sets and N:M are smaller at the same speed; of blocks that fit as well the taller
+  // have kernels for few rows, but the smaller ran MobileNet faster.
   const best = rated.reduce((a, b) => (gain(b) > gain(a) * 1.02 ? b : a));
   const worth = gain(best) >= WORTH && best.places <= m * k * SPARSE;
   const format = asked?.format ?? (worth ? best.format : "dense");
