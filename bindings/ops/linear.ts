@@ -111,8 +111,7 @@ export function planLinear(
   const { ways, map, macs } = w.plans.get(key, () => {
     sizeOf("result", shape);
     const ways = waysOf(engine, w, m, k, rows, panelMapFor(rows), force, transposed);
-    const cuts = ways[0]?.cuts[0].kernel.op === "spmm" ? ways[0].cuts : [];
-    return { ways, map: panelMapOf(cuts), macs: macsOf(w, ways) * rows };
+    return { ways, map: panelMapOf(ways[0]?.cuts ?? []), macs: macsOf(w, ways) * rows };
   }) as RowsPlan;
   return { shape, rows, ways, map, macs, denseMacs: m * k * rows };
 }
