@@ -38,6 +38,19 @@ export abstract class Shaped {
     this.engine.release(this, this.#resource, this.#kind);
   }
 
+  /** @internal What `console.log` shows in Node, Bun and Deno; the fields would be the engine and its tables. */
+  [Symbol.for("nodejs.util.inspect.custom")](
+    _: number,
+    o: object,
+    inspect: (value: object, o: object) => string,
+  ): string {
+    const names = this.disposed
+      ? ["shape", "disposed"]
+      : ["shape", "layout", "format", "nnz", "density", "byteLength", "data"];
+    const shown = names.filter((name) => name in this).map((name) => [name, Reflect.get(this, name)]);
+    return `${this.constructor.name} ${inspect(Object.fromEntries(shown), o)}`;
+  }
+
   /** For `using`. */
   declare [Symbol.dispose]: () => void;
 }

@@ -2,6 +2,7 @@
 // growth, builds and modules, the allocator, and what a packed weight says of itself.
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import { inspect as print } from "node:util";
 import { runInNewContext } from "node:vm";
 import fc from "fast-check";
 import { suite } from "uvu";
@@ -276,6 +277,22 @@ scoped("using disposes of tensors, weights and the engine", async () => {
   }
   assert.is(kept.engine.disposed, true);
 });
+
+test("what console.log shows is the content, not the engine", () =>
+  onEachBuild((engine) => {
+    const x = engine.tensor(new Float32Array([1, 2, 3, 4]), [2, 2]);
+    const w = engine.pack(new Float32Array([0, 2, 0, 3]), [2, 2], { format: "csr" });
+    const text = (value: object) => print(value, { breakLength: Infinity });
+    assert.is(text(x), "Tensor { shape: [ 2, 2 ], data: Float32Array(4) [ 1, 2, 3, 4 ] }");
+    assert.match(text(engine.kWinners(x, { k: 1 })), /^SparseTensor \{ shape: \[ 2, 2 \], .*nnz: 2, density: 0.5 \}$/);
+    assert.match(
+      text(w),
+      /^PackedWeight \{ shape: \[ 2, 2 \], .*format: 'csr', nnz: 2, density: 0.5, byteLength: \d+ \}$/,
+    );
+    for (const thing of [x, w]) thing.dispose();
+    for (const thing of [x, w]) assert.match(text(thing), /^\w+ \{ shape: \[ 2, 2 \], disposed: true \}$/);
+    assert.match(text([w]), /^\[ PackedWeight \{/);
+  }));
 
 test("toArray is a copy, data is live", () =>
   onEachBuild((engine) => {
