@@ -35,7 +35,7 @@ const texts = pieces.map((bytes) => Buffer.from(bytes.map((byte) => byte + 35)).
 writeFileSync(
   "build/wasm.ts",
   `// Made by build.mjs: pieces of the builds ${BUILDS.join(" and ")} in turn, a character for each byte.
-export const texts = ${JSON.stringify(texts, null, 2)};
+export const texts = () => ${JSON.stringify(texts, null, 2)};
 `,
 );
 
@@ -47,8 +47,19 @@ const shared = {
   logLevel: "warning",
 };
 const library = { ...shared, entryPoints: ["bindings/index.ts"], platform: "neutral" };
-await build({ ...library, format: "esm", outfile: "dist/index.js" });
-await build({ ...library, format: "cjs", outfile: "dist/index.cjs" });
+// The texts come last: code that gzip finds together, and not on both sides of them, is 0.8 KB smaller.
+const last = {
+  footer: { js: `var TEXTS = ${JSON.stringify(texts)};` },
+  plugins: [
+    {
+      name: "texts come last",
+      setup: (bundle) =>
+        bundle.onLoad({ filter: /build.wasm\.ts$/ }, () => ({ contents: "export const texts = () => TEXTS;" })),
+    },
+  ],
+};
+await build({ ...library, ...last, format: "esm", outfile: "dist/index.js" });
+await build({ ...library, ...last, format: "cjs", outfile: "dist/index.cjs" });
 await build({ ...library, format: "esm", outfile: "dist/workerd.js", conditions: ["workerd"], external: ["*.wasm"] });
 // What esbuild leaves: 2 KiB gzipped, 0.1 of it as constants stay on the right of comparisons. Only ASCII,
 // so that a character of the builds' texts stays a byte whatever the page's charset.
