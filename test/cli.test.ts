@@ -4,6 +4,7 @@ import {
   chmodSync,
   existsSync,
   linkSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -19,7 +20,10 @@ import { fileURLToPath } from "node:url";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { type BenchRow, type BreakEven, breakEven, recommend } from "../bindings/cli/bench.js";
+import type { Machine } from "../bindings/cli/model.js";
+import { parseFormat } from "../bindings/cli/pack.js";
 import { table } from "../bindings/cli/table.js";
+import { formatName } from "../bindings/formats/format.js";
 import { createEngine } from "../bindings/index.js";
 import type { InspectRow, Measurement } from "../bindings/inspect.js";
 import type { SafetensorsInput } from "../bindings/io/safetensors.js";
@@ -34,9 +38,7 @@ let folder = "";
 
 interface Report {
   file: string;
-  simd: string;
-  cpu: string;
-  runtime: string;
+  machine: Machine;
   rows: InspectRow[];
   totals: {
     matrices: number;
@@ -135,12 +137,20 @@ test.after(() => {
   if (folder) rmSync(folder, { recursive: true, force: true });
 });
 
+/** What all three commands say of the machine. */
+function checkMachine(machine: Machine): void {
+  assert.equal(Object.keys(machine), ["cpu", "runtime", "simd", "version", "date"]);
+  assert.ok(machine.cpu.length > 0);
+  assert.ok(machine.runtime.includes(process.versions.node), machine.runtime);
+  assert.ok(["simd128", "relaxed"].includes(machine.simd), machine.simd);
+  assert.match(machine.version, /^\d+\.\d+\.\d+/);
+  assert.match(machine.date, /^\d{4}-\d\d-\d\d$/);
+}
+
 test("--json: one object, with the zeros that were put in", () => {
-  const { file, simd, cpu, runtime, rows, totals } = report("model.safetensors");
+  const { file, machine, rows, totals } = report("model.safetensors");
   assert.is(file, "model.safetensors");
-  assert.ok(simd === "simd128" || simd === "relaxed", simd);
-  assert.ok(cpu.length > 0);
-  assert.ok(runtime.includes(process.versions.node), runtime);
+  checkMachine(machine);
   assert.equal(rows.map((row) => row.name).sort(), Object.keys(expectedRows).sort());
   for (const row of rows) {
     const { dtype, shape, nnz, structure } = expectedRows[row.name];
@@ -192,7 +202,7 @@ test("--measure: a time for each batch size, dense and packed", () => {
 });
 
 test("--simd picks the build", () => {
-  assert.is(report("model.safetensors", "--simd", "simd128").simd, "simd128");
+  assert.is(report("model.safetensors", "--simd", "simd128").machine.simd, "simd128");
 });
 
 test("the tables: every matrix, readable, and nothing of a name that could steer the terminal", () => {
@@ -210,7 +220,7 @@ test("the tables: every matrix, readable, and nothing of a name that could steer
   assert.match(stdout, /^name +measured +ms dense +ms packed +speed-up$/m);
   assert.match(stdout, /^fc\.weight +linear, 1 row +\d+\.\d+ +\d+\.\d+ +\d+\.\d\dx$/m);
   assert.match(stdout, /^ +linear, 64 rows +\d+\.\d+ +\d+\.\d+ +\d+\.\d\dx$/m);
-  assert.match(stdout, /Node\.js .* skipzeros \d+\.\d+\.\d+ \((simd128|relaxed)\)\n$/);
+  assert.match(stdout, /Node\.js .* skipzeros \d+\.\d+\.\d+ \((simd128|relaxed)\), \d{4}-\d\d-\d\d\n$/);
 });
 
 test("files that will not do: a sentence, exit code 1, no stack", () => {
@@ -243,7 +253,10 @@ test("command lines that are wrong: exit code 2", () => {
     [["pack", "a", "b", "--prune", "2:x"], /'2:x' is invalid\. "pattern" expected/],
     [["pack", "a", "b", "--prune", "5:4"], /'5:4' is invalid\. "pattern\.keep" expected an integer in 1\.\.4, got 5/],
     [["pack", "a", "b", "--format", "3x3"], /'3x3' is invalid\. "format\.rows" expected one of 1, 2, 4, 8, got 3/],
-    [["pack", "a", "b", "--format", "fast"], /'fast' is invalid\. "format" expected/],
+    [
+      ["pack", "a", "b", "--format", "fast"],
+      /'fast' is invalid\. Expected "auto", "dense", "csr", "4x1", "2:4" or "complementary:20x4"\./,
+    ],
     [["pack", "a", "b", "--only", "("], /'\(' is invalid\. Invalid regular expression/],
     [["pack", "a", "b", "--simd", "avx"], /Allowed choices are auto, simd128, relaxed/],
     [["shrink"], /unknown command 'shrink'/],
@@ -257,10 +270,22 @@ test("command lines that are wrong: exit code 2", () => {
   }
 });
 
+test("--format takes what the reports print", () => {
+  for (const format of [
+    "dense",
+    "csr",
+    { kind: "block", rows: 4, cols: 1 },
+    { kind: "nm", n: 2, m: 4 },
+    { kind: "complementary", overlay: 20, blockRows: 4 },
+    { kind: "complementary", overlay: 3, blockRows: 1 },
+  ] as const)
+    assert.equal(parseFormat(formatName(format)), format);
+});
+
 interface Packed {
   file: string;
   out: string;
-  simd: string;
+  machine: Machine;
   rows: {
     name: string;
     dtype: string;
@@ -299,7 +324,8 @@ function pack(...args: string[]): Packed {
 const bytesOf = (file: string): number => statSync(join(folder, file)).size;
 
 test("pack: every weight matrix loads as it was, the rest of the file passes", async () => {
-  const { out, rows, totals } = pack("model.safetensors", "packed.safetensors", "--format", "csr");
+  const { out, machine, rows, totals } = pack("model.safetensors", "packed.safetensors", "--format", "csr");
+  checkMachine(machine);
   assert.is(out, "packed.safetensors");
   assert.equal(rows.map((row) => row.name).sort(), Object.keys(expectedRows).sort());
   const inputs = readSafetensors(readFileSync(join(folder, "model.safetensors"))).tensors;
@@ -425,6 +451,9 @@ test("pack: what cannot be done leaves every file as it was", () => {
     [["soft.safetensors", "model.safetensors"], same],
     [["model.safetensors", "folder"], /folder is a folder\./],
     [["model.safetensors", "nowhere/o"], /There is no folder nowhere\./],
+    [["model.safetensors", "model.safetensors/o"], /There is no folder model\.safetensors\./],
+    [["model.safetensors", ""], /"" is not the name of a file\./],
+    [["model.safetensors", "o/"], /"o\/" is not the name of a file\./],
     [["again.safetensors", "o"], /again\.safetensors is packed already: give the file that it was made from\./],
     [["bias.safetensors", "o"], /bias\.safetensors has no weight matrix to pack: 1 tensor, but none that is float/],
     [
@@ -457,6 +486,31 @@ test("pack replaces a file that is there, also behind a link", () => {
   pack("model.safetensors", "link.safetensors");
   assert.ok(bytesOf("old.safetensors") > 3);
   assert.is(report("old.safetensors").totals.matrices, 7);
+  // The link's file need not be there yet.
+  rmSync(join(folder, "old.safetensors"));
+  pack("model.safetensors", "link.safetensors");
+  assert.is(report("old.safetensors").totals.matrices, 7);
+  assert.ok(lstatSync(join(folder, "link.safetensors")).isSymbolicLink());
+});
+
+test("a result that cannot be printed is said in a line", () => {
+  if (!existsSync("/dev/full")) return console.log("SKIP a full disk: this system has no /dev/full");
+  const script = '"$0" "$1" inspect model.safetensors > /dev/full';
+  const { status, stderr } = spawnSync("sh", ["-c", script, process.execPath, cli], { cwd: folder, encoding: "utf8" });
+  assert.is(status, 1);
+  assert.match(stderr, /^skipzeros: the result cannot be printed: ENOSPC[^\n]*\n$/);
+});
+
+test("tables of many rows and of long names take no time", () => {
+  const one = { shape: [2, 2], data: new Float32Array([1, 0, 0, 2]) };
+  const many = Object.fromEntries(Array.from({ length: 1500 }, (_, i) => [`layer.${i}.weight`, one]));
+  const long = "long.name.".repeat(10_000);
+  writeFileSync(join(folder, "many.safetensors"), writeSafetensors({ ...many, [long]: one }));
+  const { status, stdout, stderr } = run("inspect", "many.safetensors");
+  assert.equal([status, stderr], [0, ""]);
+  assert.match(stdout, /^layer\.1499\.weight +2x2 +50\.0 /m);
+  assert.match(stdout, /…/);
+  assert.ok(stdout.split("\n").filter((line) => line.startsWith("long")).length < 20);
 });
 
 test("pack keeps a file's mode, and writes to a pipe instead of taking its place", () => {
@@ -573,16 +627,14 @@ test("bench --json: the machine, every row that was asked for, and what follows"
   const { status, stdout, stderr } = bench("--quick", "--json", "--simd", "simd128", "--only", "linear.*(csr|2:4)$");
   assert.equal([stderr, status], ["", 0]);
   const { machine, rounds, rows, recommendation, leftOut } = JSON.parse(stdout) as {
-    machine: Record<string, string>;
+    machine: Machine;
     rounds: number;
     rows: BenchRow[];
     recommendation: string[];
     leftOut: string[];
   };
-  assert.equal(Object.keys(machine), ["cpu", "runtime", "simd", "version", "date"]);
+  checkMachine(machine);
   assert.is(machine.simd, "simd128");
-  assert.ok(machine.runtime.includes(process.versions.node), machine.runtime);
-  assert.match(machine.date, /^\d{4}-\d\d-\d\d$/);
   assert.is(rounds, 9);
   assert.equal(
     rows.map(({ work, kind, format }) => [work, kind, format]),

@@ -1,7 +1,7 @@
 // `skipzeros bench`: from how many zeros on each format pays on this machine.
 import { createEngine, type Engine, type PackedWeight, prune, type Tensor } from "../index.js";
 import { interleave, randomValues, type Timing, warmed } from "../timing.js";
-import { host, version } from "./model.js";
+import { describeMachine, type Machine, machineOf } from "./model.js";
 import { parseFormat } from "./pack.js";
 import { progressOf } from "./progress.js";
 import { type Column, count, percent, table } from "./table.js";
@@ -65,7 +65,7 @@ export interface BenchRow {
 export type BreakEven = number | "always" | "never";
 
 interface Report {
-  machine: { cpu: string; runtime: string; simd: string; version: string; date: string };
+  machine: Machine;
   rounds: number;
   rows: BenchRow[];
   recommendation: string[];
@@ -169,8 +169,7 @@ export async function runBench({ quick = false, only, json = false, simd }: Benc
     progress.stop();
     const order = WEIGHTS.flatMap(({ works }) => works.map(({ name }) => name));
     rows.sort((a, b) => order.indexOf(a.work) - order.indexOf(b.work));
-    const machine = { ...host(), simd: engine.simd, version, date: new Date().toISOString().slice(0, 10) };
-    const report = { machine, rounds, rows, recommendation: recommend(rows), leftOut };
+    const report = { machine: machineOf(engine), rounds, rows, recommendation: recommend(rows), leftOut };
     process.stdout.write(`${json ? JSON.stringify(report, null, 2) : render(report)}\n`);
   } finally {
     progress.stop();
@@ -277,7 +276,6 @@ function advice(rows: readonly Pick<BenchRow, "format" | "points" | "paysFrom">[
 const whole = (zeros: number): string => `${Math.ceil(zeros * 100 - 1e-6)}%`;
 
 function render({ machine, rounds, rows, recommendation, leftOut }: Report): string {
-  const { cpu, runtime, simd, date } = machine;
   const cells = rows.map(({ work, format, denseMs, points, paysFrom, spread, noisy }, i) => [
     work === rows[i - 1]?.work ? "" : work,
     format,
@@ -290,7 +288,7 @@ function render({ machine, rounds, rows, recommendation, leftOut }: Report): str
     `${Math.round(spread * 100)}%${noisy ? " *" : "  "}`,
   ]);
   const parts = [
-    `${cpu}, ${runtime}, skipzeros ${version} (${simd}), ${date}`,
+    describeMachine(machine),
     table(COLUMNS, cells),
     `Speed-up over dense at each share of zeros: least times of ${rounds} rounds in turns, one thread.`,
   ];

@@ -1,7 +1,7 @@
 // `skipzeros inspect`. It may only print what the library says: every number comes from inspect().
 import { createEngine, inspect } from "../index.js";
 import type { InspectRow, Measurement } from "../inspect.js";
-import { host, named, readModel, version } from "./model.js";
+import { describeMachine, type Machine, machineOf, named, readModel } from "./model.js";
 import { type Column, count, kib, percent, printable, table } from "./table.js";
 
 // With two spaces between columns both tables stay within 120.
@@ -46,9 +46,7 @@ interface Totals {
 
 interface Report {
   file: string;
-  simd: string;
-  cpu: string;
-  runtime: string;
+  machine: Machine;
   rows: InspectRow[];
   totals: Totals;
 }
@@ -68,7 +66,7 @@ export async function runInspect(
       );
     }
     const totals = sumUp(rows, file.tensors.size);
-    const report = { file: path, simd: engine.simd, ...host(), rows, totals };
+    const report = { file: path, machine: machineOf(engine), rows, totals };
     process.stdout.write(`${json ? JSON.stringify(report, null, 2) : render(report)}\n`);
   } finally {
     engine.dispose();
@@ -99,7 +97,7 @@ function sumUp(rows: readonly InspectRow[], tensors: number): Totals {
   return { ...totals, measured };
 }
 
-function render({ file, simd, cpu, runtime, rows, totals }: Report): string {
+function render({ file, machine, rows, totals }: Report): string {
   const total = `total: ${count(totals.matrices, "matrix", "matrices")}`;
   const matrices = rows.map((row) => [
     row.name,
@@ -127,7 +125,7 @@ function render({ file, simd, cpu, runtime, rows, totals }: Report): string {
     ]);
     parts.push(table(TIME_COLUMNS, [...times, ...sums]));
   }
-  parts.push(`${cpu}, ${runtime}, skipzeros ${version} (${simd})`);
+  parts.push(describeMachine(machine));
   return parts.join("\n\n");
 }
 

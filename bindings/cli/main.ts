@@ -5,7 +5,7 @@ import { parsePattern } from "../patterns.js";
 import { runBench } from "./bench.js";
 import { runInspect } from "./inspect.js";
 import { messageOf, version } from "./model.js";
-import { parseFormat, runPack } from "./pack.js";
+import { FORMATS, parseFormat, runPack } from "./pack.js";
 import { printable } from "./table.js";
 
 /** A reader of one option's text, whose error is one of the command line. */
@@ -53,7 +53,7 @@ program
     'prune by magnitude first: "90%", "4x1@90%", "2:4", "complementary:20x4"',
     option(parsePattern),
   )
-  .option("--format <format>", '"auto", "dense", "csr", "4x1", "2:4" or "complementary:20x4"', option(parseFormat))
+  .option("--format <format>", FORMATS, option(parseFormat))
   .option(
     "--only <regex>",
     "pack (and prune) only tensors of such names",
@@ -83,8 +83,9 @@ program
 
 // A reader that has seen enough (`| head`) closes the pipe; that is no error of ours.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") throw error;
-  process.exit(0);
+  if (error.code === "EPIPE") process.exit(0);
+  process.stderr.write(`skipzeros: the result cannot be printed: ${messageOf(error)}\n`);
+  process.exit(1);
 });
 
 try {

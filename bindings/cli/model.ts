@@ -1,7 +1,7 @@
 // Files from outside, and where the command runs.
 import { readFileSync } from "node:fs";
 import { cpus } from "node:os";
-import { readSafetensors, type SafetensorsFile } from "../index.js";
+import { type Build, type Engine, readSafetensors, type SafetensorsFile } from "../index.js";
 
 /** Put in by the bundler, from package.json. */
 declare const __VERSION__: string;
@@ -39,10 +39,25 @@ export function named<T>(name: string, run: () => T): T {
   }
 }
 
-/** The machine, for a report that someone else reads. */
-export function host(): { cpu: string; runtime: string } {
-  return { cpu: cpus()[0]?.model.trim() || "unknown CPU", runtime: runtimeName() };
+/** What ran where and when, for a report that someone else reads. */
+export interface Machine {
+  cpu: string;
+  runtime: string;
+  simd: Build;
+  version: string;
+  date: string;
 }
+
+export const machineOf = ({ simd }: Engine): Machine => ({
+  cpu: cpus()[0]?.model.trim() || "unknown CPU",
+  runtime: runtimeName(),
+  simd,
+  version,
+  date: new Date().toISOString().slice(0, 10),
+});
+
+export const describeMachine = ({ cpu, runtime, simd, version, date }: Machine): string =>
+  `${cpu}, ${runtime}, skipzeros ${version} (${simd}), ${date}`;
 
 function runtimeName(): string {
   const { bun, deno, v8 } = process.versions as Record<string, string | undefined>;

@@ -3,14 +3,16 @@ import {
   closeSync,
   fchmodSync,
   fsyncSync,
+  lstatSync,
   openSync,
+  readlinkSync,
   realpathSync,
   renameSync,
   rmSync,
   statSync,
   writeFileSync,
 } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { checkFormat, formatName } from "../formats/format.js";
 import {
   createEngine,
@@ -24,7 +26,7 @@ import {
 import { isWeightMatrix } from "../inspect.js";
 import { isPacked } from "../io/packed.js";
 import { type Evenness, evenness, type ParsedPattern, prune } from "../patterns.js";
-import { host, messageOf, named, readModel, version } from "./model.js";
+import { describeMachine, type Machine, machineOf, messageOf, named, readModel } from "./model.js";
 import { progressOf } from "./progress.js";
 import { type Column, count, kib, percent, printable, table } from "./table.js";
 
@@ -59,9 +61,7 @@ interface Row {
 interface Report {
   file: string;
   out: string;
-  simd: string;
-  cpu: string;
-  runtime: string;
+  machine: Machine;
   rows: Row[];
   totals: {
     matrices: number;
@@ -86,18 +86,23 @@ const COLUMNS: Column[] = [
   ["gain", 7, "right"],
 ];
 
+/** What `--format` takes. */
+export const FORMATS = '"auto", "dense", "csr", "4x1", "2:4" or "complementary:20x4"';
+
 /** A format as the command line spells it: "auto", "dense", "csr", "4x1", "2:4", "complementary:20" or "complementary:20x4". */
 export function parseFormat(text: string): "auto" | Format {
   if (text === "auto") return text;
-  const block = /^(\d+)x(\d+)$/.exec(text);
+  // Both as `--help` has them and as reports print them: "block 4x1", "complementary 20x4".
+  const block = /^(?:block )?(\d+)x(\d+)$/.exec(text);
   if (block) return checkFormat({ kind: "block", rows: Number(block[1]), cols: Number(block[2]) });
   const nm = /^(\d+):(\d+)$/.exec(text);
   if (nm) return checkFormat({ kind: "nm", n: Number(nm[1]), m: Number(nm[2]) });
-  const sets = /^complementary:(\d+)(?:x(\d+))?$/.exec(text);
+  const sets = /^complementary[: ](\d+)(?:x(\d+))?$/.exec(text);
   if (sets) {
     return checkFormat({ kind: "complementary", overlay: Number(sets[1]), blockRows: Number(sets[2] ?? 1) });
   }
-  return checkFormat(text);
+  if (text === "dense" || text === "csr") return text;
+  throw new Error(`Expected ${FORMATS}.`);
 }
 
 export async function runPack(path: string, out: string, o: PackArguments): Promise<void> {
@@ -147,7 +152,7 @@ export async function runPack(path: string, out: string, o: PackArguments): Prom
       fileBytesBefore: file.bytes,
       fileBytesAfter: bytes.length,
     };
-    const report = { file: path, out, simd: engine.simd, ...host(), rows, totals };
+    const report = { file: path, out, machine: machineOf(engine), rows, totals };
     process.stdout.write(`${o.json ? JSON.stringify(report, null, 2) : render(report)}\n`);
   } finally {
     progress.stop();
@@ -157,11 +162,15 @@ export async function runPack(path: string, out: string, o: PackArguments): Prom
 
 /** Where the result goes: the file that a link points to. Neither the file it is made from nor a folder, and in one that exists. */
 function targetOf(path: string, out: string): string {
-  const there = statSync(out, { bigint: true, throwIfNoEntry: false });
-  if (!there) {
-    if (statSync(dirname(out), { throwIfNoEntry: false })?.isDirectory()) return out;
+  if (!/[^/]$/.test(out)) throw new Error(`"${out}" is not the name of a file.`);
+  if (!statSync(dirname(out), { throwIfNoEntry: false })?.isDirectory()) {
     throw new Error(`There is no folder ${dirname(out)}.`);
   }
+  const there = statSync(out, { bigint: true, throwIfNoEntry: false });
+  // A link may point to a file that is still to be made.
+  const link = !there && lstatSync(out, { throwIfNoEntry: false });
+  if (link) return targetOf(path, resolve(dirname(out), readlinkSync(out)));
+  if (!there) return out;
   if (there.isDirectory()) throw new Error(`${out} is a folder.`);
   const source = statSync(path, { bigint: true });
   if (there.ino === source.ino && there.dev === source.dev) {
@@ -199,7 +208,7 @@ function write(path: string, bytes: Uint8Array): void {
   }
 }
 
-function render({ file, out, simd, cpu, runtime, rows, totals }: Report): string {
+function render({ file, out, machine, rows, totals }: Report): string {
   const cells = rows.map((row) => [
     row.name,
     row.shape.join("x"),
@@ -220,7 +229,7 @@ function render({ file, out, simd, cpu, runtime, rows, totals }: Report): string
       `${count(totals.others, "other tensor")} as before`,
     table(COLUMNS, cells),
     ...leastEven(rows),
-    `${cpu}, ${runtime}, skipzeros ${version} (${simd})`,
+    describeMachine(machine),
   ].join("\n\n");
 }
 

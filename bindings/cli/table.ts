@@ -1,34 +1,43 @@
 // Text for a terminal: tables of at most 120 columns, numbers for people.
-import Table from "cli-table3";
+import stringWidth from "string-width";
 
 /** One column of a table: its heading, the widest its text may get before it is folded, and its side. */
 export type Column = [head: string, width: number, align: "left" | "right"];
 
+/** Most characters of a cell: a file may have a name of a million. */
+const MOST = 200;
+
 /** A table without borders: a heading in bold where a person looks at it, folded cells, numbers to the right. */
 export function table(columns: readonly Column[], rows: readonly string[][]): string {
-  const none = { mid: "", "left-mid": "", "mid-mid": "", "right-mid": "" };
-  const edges = { top: "", "top-mid": "", "top-left": "", "top-right": "", left: "", right: "" };
-  const floor = { bottom: "", "bottom-mid": "", "bottom-left": "", "bottom-right": "" };
+  const lower = rows.map((row) => row.map((text, i) => fold(shortened(printable(text)), columns[i][1])));
+  // Rows of cells of lines.
+  const grid = [columns.map(([head]) => [head]), ...lower];
+  const widths = columns.map((_, i) =>
+    grid.reduce((most, row) => Math.max(most, ...row[i].map((line) => stringWidth(line))), 0),
+  );
+  const padded = (line: string, i: number) => {
+    const gap = " ".repeat(widths[i] - stringWidth(line));
+    return columns[i][2] === "left" ? line + gap : gap + line;
+  };
+  const [heading, ...lines] = grid.flatMap((row) =>
+    Array.from({ length: Math.max(...row.map((cell) => cell.length)) }, (_, y) =>
+      row
+        .map((cell, i) => padded(cell[y] ?? "", i))
+        .join("  ")
+        .trimEnd(),
+    ),
+  );
   const colour = process.stdout.isTTY && !process.env.NO_COLOR;
-  const grid = new Table({
-    head: columns.map(([head]) => head),
-    colAligns: columns.map(([, , align]) => align),
-    chars: { ...none, ...edges, ...floor, middle: "  " },
-    style: { "padding-left": 0, "padding-right": 0, head: colour ? ["bold"] : [], border: [] },
-  });
-  for (const row of rows) grid.push(row.map((text, i) => fold(printable(text), columns[i][1])));
-  return grid
-    .toString()
-    .split("\n")
-    .map((line) => line.trimEnd())
-    .join("\n");
+  return [colour ? `\u001b[1m${heading}\u001b[22m` : heading, ...lines].join("\n");
 }
+
+const shortened = (text: string): string => (text.length > MOST ? `${text.slice(0, MOST - 1)}…` : text);
 
 /**
  * Breaks a text into lines of at most `width`: at a space or after punctuation, but not within a number, if there is one, otherwise
  * anywhere.
  */
-function fold(text: string, width: number): string {
+function fold(text: string, width: number): string[] {
   const lines: string[] = [];
   let rest = text;
   while (rest.length > width) {
@@ -39,7 +48,7 @@ function fold(text: string, width: number): string {
     lines.push(rest.slice(0, at));
     rest = rest.slice(at).trimStart();
   }
-  return [...lines, rest].join("\n");
+  return [...lines, rest];
 }
 
 /** Names come from a file that anyone may have made: what could steer the terminal is replaced. */
