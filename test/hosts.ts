@@ -94,7 +94,10 @@ const script = (binary: string, module: string, ...args: string[]) =>
     return printed(binary, [...args, join(folder, FILE)]);
   });
 
-/** As a Worker gets it: no bytes are compiled at run time, the builds are modules of its own. */
+/**
+ * As a Worker gets it: no bytes are compiled at run time, the builds are modules of its own. The date is one from before workerd had
+ * FinalizationRegistry, as many Workers have.
+ */
 const worker = (binary: string, module: string) =>
   inFolder(async (folder) => {
     await bundle(folder, module, `export default { async test() { ${PRINT} } };`, true);
@@ -108,7 +111,7 @@ const worker = (binary: string, module: string) =>
 const config :Workerd.Config = (services = [(name = "main", worker = .main)]);
 const main :Workerd.Worker = (
   modules = [(name = "${FILE}", esModule = embed "${FILE}"), ${modules.join(", ")}],
-  compatibilityDate = "2026-01-01",
+  compatibilityDate = "2024-09-23",
 );
 `,
     );
