@@ -25,7 +25,7 @@ export interface BuildCosts {
 }
 
 /** The table that `npm run calibrate` writes; a build that is missing keeps the shipped constants. */
-export type Costs = Partial<Record<Build, BuildCosts>>;
+export type Costs = Partial<Record<Build, BuildCosts | undefined>>;
 
 const SHIPPED = shipped as unknown as Record<Build, BuildCosts>;
 
@@ -38,28 +38,39 @@ const isBytes = (n: unknown) => typeof n === "number" && n >= 0;
 
 const isPair = (value: unknown) => Array.isArray(value) && value.length === 2;
 
-/** A build's constants: the user's where there are any. */
+/** A build's constants: the user's where there are any. All tables are checked, as another host runs the other build. */
 export function costsOf(build: Build, own: Costs | undefined): BuildCosts {
-  const known = SHIPPED[build];
-  const given = options("costs", own, ["simd128", "relaxed"])[build];
-  if (given === undefined) return known;
-  const { kernels, weights, call, turn, copy } = options("costs", given, Object.keys(known));
-  for (const [name, value] of Object.entries({ call, turn, copy })) {
-    if (typeof value !== "number") fail("ERR_TYPE", `costs.${name}`, "nanoseconds", value);
-    if (!isCost(value)) fail("ERR_VALUE", `costs.${name}`, `nanoseconds in 0..${MOST}`, value);
+  const builds = Object.keys(SHIPPED) as Build[];
+  const given = options("costs", own, builds);
+  let costs = SHIPPED[build];
+  for (const name of builds) {
+    const table = given[name];
+    if (table === undefined) continue;
+    const checked = checkTable(`costs.${name}`, table);
+    if (name === build) costs = { ...costs, ...checked, kernels: { ...costs.kernels, ...checked.kernels } };
   }
-  if (!Array.isArray(weights)) fail("ERR_TYPE", "costs.weights", "pairs of bytes and nanoseconds", weights);
+  return costs;
+}
+
+function checkTable(where: string, given: BuildCosts): BuildCosts {
+  const table = options(where, given, Object.keys(SHIPPED.simd128));
+  const { kernels, weights, call, turn, copy } = table;
+  for (const [name, value] of Object.entries({ call, turn, copy })) {
+    if (typeof value !== "number") fail("ERR_TYPE", `${where}.${name}`, "nanoseconds", value);
+    if (!isCost(value)) fail("ERR_VALUE", `${where}.${name}`, `nanoseconds in 0..${MOST}`, value);
+  }
+  if (!Array.isArray(weights)) fail("ERR_TYPE", `${where}.weights`, "pairs of bytes and nanoseconds", weights);
   if (!weights.length || !weights.every((w) => isPair(w) && isBytes(w[0]) && isCost(w[1]))) {
-    fail("ERR_VALUE", "costs.weights", "pairs of bytes and nanoseconds", weights);
+    fail("ERR_VALUE", `${where}.weights`, "pairs of bytes and nanoseconds", weights);
   }
   if (typeof kernels !== "object" || kernels === null || Array.isArray(kernels)) {
-    fail("ERR_TYPE", "costs.kernels", "an object", kernels);
+    fail("ERR_TYPE", `${where}.kernels`, "an object", kernels);
   }
   for (const [name, pair] of Object.entries(kernels)) {
     if (!isPair(pair) || !pair.every(isCost))
-      fail("ERR_VALUE", `costs.kernels.${name}`, "[ns an entry, ns a row]", pair);
+      fail("ERR_VALUE", `${where}.kernels.${name}`, "[ns an entry, ns a row]", pair);
   }
-  return { ...given, kernels: { ...known.kernels, ...kernels } };
+  return { ...table, kernels, weights, call, turn, copy };
 }
 
 /** Sizes that a product's cost depends on. */

@@ -1,4 +1,4 @@
-import { fail, floats, integer, oneOf, options, shapeOf, sizeOf } from "./assert.js";
+import { fail, integer, oneOf, options, shapeOf, sizeOf } from "./assert.js";
 import { type Build, chooseBuild, type KernelFunction, loadKernels, type WasmSource } from "./builds.js";
 import { type BuildCosts, type Costs, costsOf } from "./costs.js";
 import { describeCuts } from "./dispatch.js";
@@ -8,10 +8,10 @@ import { type IndexArray, matrixFromBsr, matrixFromCsr, matrixFromNm, type NmLay
 import { type PackedFile, readPacked } from "./io/packed.js";
 import type { SafetensorsFile } from "./io/safetensors.js";
 import { Memory } from "./memory.js";
-import { CONVOLUTION, type Conv2dOptions, conv2d, planConv2d } from "./ops/conv2d.js";
+import { CONV2D, type Conv2dOptions, conv2d, planConv2d } from "./ops/conv2d.js";
 import type { BinaryOptions, ElementwiseOptions } from "./ops/elementwise.js";
 import * as elementwise from "./ops/elementwise.js";
-import { type LinearOptions, linear, planLinear } from "./ops/linear.js";
+import { LINEAR, type LinearOptions, linear, planLinear } from "./ops/linear.js";
 import { type MatmulOptions, matmul, planMatmul } from "./ops/matmul.js";
 import { input, own, PRODUCT, type TensorLike, weight } from "./ops/operands.js";
 import {
@@ -42,21 +42,21 @@ import { givenWeight, PackedWeight, type PackOptions, packWeight } from "./weigh
 /** Options of {@link createEngine}. */
 export interface EngineOptions {
   /** Which build to run; default `"auto"`: relaxed where the host has it. Only simd128 gives the same bits on every host. */
-  simd?: "auto" | Build;
+  simd?: "auto" | Build | undefined;
   /**
    * The build's module, for hosts that must bring their own: `skipzeros/relaxed.wasm`, or `skipzeros/simd128.wasm` for one
    * without relaxed SIMD. Cloudflare Workers get theirs by the package's export condition `workerd`. A response may be of any
    * MIME type.
    */
-  wasm?: WasmSource | Promise<WasmSource>;
+  wasm?: WasmSource | Promise<WasmSource> | undefined;
   /**
    * Most bytes of WebAssembly memory the engine may reserve, at least 65536; rounded down to whole pages of 64 KiB. Where
    * that is too little, the forms of weights that kernels read are given up if that makes room; they are made again when they are
    * wanted, which takes time.
    */
-  maxMemory?: number;
+  maxMemory?: number | undefined;
   /** Another machine's constants for the choice of kernels: what `npm run calibrate` writes in a clone of the repository. */
-  costs?: Costs;
+  costs?: Costs | undefined;
 }
 
 /** What an engine holds. */
@@ -93,12 +93,15 @@ export interface Explanation {
 export type Resource = { ptr: number; owners: number } | Map<string, { ptr: number }>;
 
 /**
- * Frees what the user forgot. One registry for all engines: V8 (11 and 13) runs no finalizer of the process any more once a
+ * Frees what the user forgot, but in workerd by the rules of before May 2025, which have no registries. One registry for all engines: V8 (11 and 13) runs no finalizer of the process any more once a
  * registry dies with callbacks due.
  */
-const forgotten = new FinalizationRegistry<{ engine: Engine; resource: Resource; kind: "tensors" | "weights" }>(
-  ({ engine, resource, kind }) => engine.drop(resource, kind),
-);
+const forgotten =
+  typeof FinalizationRegistry === "undefined"
+    ? undefined
+    : new FinalizationRegistry<{ engine: Engine; resource: Resource; kind: "tensors" | "weights" }>(
+        ({ engine, resource, kind }) => engine.drop(resource, kind),
+      );
 
 /** Kernels, their memory, and all operations. Made by {@link createEngine}; every call is synchronous. */
 export class Engine {
@@ -161,7 +164,7 @@ export class Engine {
    */
   tensor(data: Float32Array, shape: readonly number[]): Tensor {
     const checked = shapeOf("shape", shape);
-    const values = own(this, floats("data", data, checked.size));
+    const values = own(this, "data", data, checked.size);
     return this.produce(checked.shape, undefined, [], (y) => y.data.set(values));
   }
 
@@ -286,7 +289,8 @@ export class Engine {
    * engine.linear({ data: new Float32Array([3, 4]), shape: [1, 2] }, w, { activation: "relu" }).data; // 3, 8
    */
   linear(x: TensorLike | SparseTensor, w: PackedWeight, o: LinearOptions & { output: "sparse" }): SparseTensor;
-  linear(x: TensorLike | SparseTensor, w: PackedWeight, o?: LinearOptions & { output?: "dense" }): Tensor;
+  linear(x: TensorLike | SparseTensor, w: PackedWeight, o?: LinearOptions & { output?: "dense" | undefined }): Tensor;
+  linear(x: TensorLike | SparseTensor, w: PackedWeight, o?: LinearOptions & SparseOutput): Tensor | SparseTensor;
   linear(x: TensorLike | SparseTensor, w: PackedWeight, o?: LinearOptions & SparseOutput): Tensor | SparseTensor {
     const sparse = wantsSparse(o);
     const y = SparseTensor.is(x) ? productSparse(this, "linear", x, w, o) : linear(this, x, w, o);
@@ -316,9 +320,10 @@ export class Engine {
    * engine.conv2d({ data: new Float32Array(16).fill(1), shape: [1, 1, 4, 4] }, w, { padding: "same" }).shape; // 1, 1, 4, 4
    */
   conv2d(x: TensorLike | SparseTensor, w: PackedWeight, o: Conv2dOptions & { output: "sparse" }): SparseTensor;
-  conv2d(x: TensorLike | SparseTensor, w: PackedWeight, o?: Conv2dOptions & { output?: "dense" }): Tensor;
+  conv2d(x: TensorLike | SparseTensor, w: PackedWeight, o?: Conv2dOptions & { output?: "dense" | undefined }): Tensor;
+  conv2d(x: TensorLike | SparseTensor, w: PackedWeight, o?: Conv2dOptions & SparseOutput): Tensor | SparseTensor;
   conv2d(x: TensorLike | SparseTensor, w: PackedWeight, o?: Conv2dOptions & SparseOutput): Tensor | SparseTensor {
-    const layout = wantsSparse(o) ? (o?.layout ?? "nchw") : undefined;
+    const layout = wantsSparse(o) ? (o?.layout ?? (SparseTensor.is(x) && x.layout ? x.layout : "nchw")) : undefined;
     const y = SparseTensor.is(x) ? productSparse(this, "conv2d", x, w, o) : conv2d(this, x, w, o);
     return layout ? handOver(this, y, layout, w) : y;
   }
@@ -333,6 +338,7 @@ export class Engine {
    */
   maxPool2d(x: SparseTensor, o: PoolOptions): SparseTensor;
   maxPool2d(x: TensorLike, o: PoolOptions): Tensor;
+  maxPool2d(x: TensorLike | SparseTensor, o: PoolOptions): Tensor | SparseTensor;
   maxPool2d(x: TensorLike | SparseTensor, o: PoolOptions): Tensor | SparseTensor {
     return SparseTensor.is(x) ? maxPoolSparse(this, x, o) : maxPool2d(this, x, o);
   }
@@ -350,10 +356,10 @@ export class Engine {
    * engine.kWinners(x, { k: 2 }).indices; // 0, 2
    */
   kWinners(x: TensorLike | SparseTensor, o: KWinnersDenseOptions): Tensor;
-  kWinners(x: TensorLike | SparseTensor, o: KWinnersOptions & { output?: "sparse" }): SparseTensor;
+  kWinners(x: TensorLike | SparseTensor, o: KWinnersOptions & { output?: "sparse" | undefined }): SparseTensor;
   kWinners(
     x: TensorLike | SparseTensor,
-    o: KWinnersDenseOptions | (KWinnersOptions & { output?: "sparse" }),
+    o: KWinnersDenseOptions | (KWinnersOptions & { output?: "sparse" | undefined }),
   ): Tensor | SparseTensor {
     const dense = oneOf("output", o?.output, ["sparse", "dense"] as const, "sparse") === "dense";
     return (dense ? kWinnersDense : kWinners)(this, x, o);
@@ -381,7 +387,7 @@ export class Engine {
    * const x = engine.sparseTensor({ indices: [1, 3], values: new Float32Array([5, 7]) }, [1, 4]);
    * x.toDense().data; // 0, 5, 0, 7
    */
-  sparseTensor(data: SparseData, shape: readonly number[], o?: { layout?: ImageLayout }): SparseTensor {
+  sparseTensor(data: SparseData, shape: readonly number[], o?: { layout?: ImageLayout | undefined }): SparseTensor {
     return sparseTensor(this, data, shape, o);
   }
 
@@ -468,17 +474,17 @@ export class Engine {
   }
 
   /**
-   * Which kernels a call would run, without running it. Takes the arguments of the operation, but for `output`; what has no part in the
-   * choice (bias, activation, residual, out) is not looked at.
+   * Which kernels a call would run, without running it. Takes the arguments of the operation; what has no part in the choice
+   * (bias, activation, residual, out, output) is not looked at.
    *
    * @throws as {@link linear}
    * @example
    * const w = engine.pack(new Float32Array([1, 0, 0, 2]), [2, 2]);
    * engine.explain("linear", { data: new Float32Array(2), shape: [1, 2] }, w).kernel;
    */
-  explain(op: "linear", x: TensorLike | SparseTensor, w: PackedWeight, o?: LinearOptions): Explanation;
+  explain(op: "linear", x: TensorLike | SparseTensor, w: PackedWeight, o?: LinearOptions & SparseOutput): Explanation;
   explain(op: "matmul", a: TensorLike | PackedWeight, b: TensorLike | PackedWeight, o?: MatmulOptions): Explanation;
-  explain(op: "conv2d", x: TensorLike | SparseTensor, w: PackedWeight, o?: Conv2dOptions): Explanation;
+  explain(op: "conv2d", x: TensorLike | SparseTensor, w: PackedWeight, o?: Conv2dOptions & SparseOutput): Explanation;
   explain(op: "linear" | "matmul" | "conv2d", a: unknown, b: unknown, o?: Conv2dOptions): Explanation {
     oneOf("op", op, ["linear", "matmul", "conv2d"] as const);
     const { w, plan } = this.#plan(op, a, b, o);
@@ -500,7 +506,7 @@ export class Engine {
   }
 
   #plan(op: "linear" | "matmul" | "conv2d", a: unknown, b: unknown, given: Conv2dOptions | undefined) {
-    const o = options("options", given, op === "conv2d" ? CONVOLUTION : PRODUCT);
+    const o = options("options", given, op === "conv2d" ? CONV2D : op === "linear" ? LINEAR : PRODUCT);
     if (op === "matmul") return planMatmul(this, a, b, o.forceKernel);
     const w = weight(this, "w", b);
     if (SparseTensor.is(a)) return { w, plan: explainSparse(this, op, a, w, o) };
@@ -561,12 +567,12 @@ export class Engine {
   adopt(owner: object, resource: Resource, kind: "tensors" | "weights"): void {
     this.#counts[kind]++;
     if (resource instanceof Map) this.memory.streams.add(resource);
-    forgotten.register(owner, { engine: this, resource, kind }, owner);
+    forgotten?.register(owner, { engine: this, resource, kind }, owner);
   }
 
   /** @internal */
   release(owner: object, resource: Resource, kind: "tensors" | "weights"): void {
-    forgotten.unregister(owner);
+    forgotten?.unregister(owner);
     this.drop(resource, kind);
   }
 

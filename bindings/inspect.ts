@@ -19,7 +19,7 @@ export interface InspectOptions {
    * Also time every matrix, dense and packed. Takes some tens of milliseconds for a matrix, a third of a second for the first of
    * each operation and format, and blocks. Default false.
    */
-  measure?: boolean;
+  measure?: boolean | undefined;
 }
 
 /** Where {@link inspect} takes its tensors from; `data` must be float32 where no `dtype` says otherwise. */
@@ -27,7 +27,7 @@ export type InspectSource =
   | SafetensorsFile
   | Uint8Array
   | ArrayBuffer
-  | Iterable<readonly [string, { shape: readonly number[]; data: SafetensorsData; dtype?: Dtype }]>;
+  | Iterable<readonly [string, { shape: readonly number[]; data: SafetensorsData; dtype?: Dtype | undefined }]>;
 
 /** What the zeros of one weight matrix amount to. */
 export interface InspectRow {

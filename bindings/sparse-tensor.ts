@@ -80,19 +80,19 @@ export class SparseTensor extends Shaped {
   }
 
   /** Where each row's list begins, and where the last ends: rows + 1 numbers. A copy. */
-  get indptr(): Uint32Array {
+  get indptr(): Uint32Array<ArrayBuffer> {
     const at = this.lists.ptr / 4;
     return this.engine.memory.u32.slice(at, at + this.rows + 1);
   }
 
   /** Features, or channels, of the elements, ascending in each row. A copy. */
-  get indices(): Uint32Array {
+  get indices(): Uint32Array<ArrayBuffer> {
     const at = this.lists.indices / 4;
     return this.engine.memory.u32.slice(at, at + this.nnz);
   }
 
   /** The elements' values, one for each index. A copy. */
-  get values(): Float32Array {
+  get values(): Float32Array<ArrayBuffer> {
     const at = this.lists.values / 4;
     return this.engine.memory.f32.slice(at, at + this.nnz);
   }
@@ -105,7 +105,7 @@ export class SparseTensor extends Shaped {
    * @example
    * engine.kWinners({ data: new Float32Array([1, 4, 3, 2]), shape: [1, 4] }, { k: 2 }).toDense().data; // 0, 4, 3, 0
    */
-  toDense(o?: { out?: Tensor }): Tensor {
+  toDense(o?: { out?: Tensor | undefined }): Tensor {
     const { engine, dims: shape, size } = this;
     void this.lists;
     const out = checkOut(engine, options("options", o, ["out"]).out, shape, []);
@@ -155,7 +155,7 @@ export class SparseTensor extends Shaped {
    * const winners = engine.kWinners({ data: new Float32Array([1, 4, 3, 2]), shape: [1, 1, 2, 2] }, { k: 2 });
    * winners.reshape([1, 4]).indices; // 1, 2
    */
-  reshape(shape: readonly number[], o?: { layout?: ImageLayout }): SparseTensor {
+  reshape(shape: readonly number[], o?: { layout?: ImageLayout | undefined }): SparseTensor {
     const dense = this.toDense();
     let shaped: Tensor | undefined;
     try {

@@ -43,7 +43,7 @@ export class Tensor extends Shaped {
    * x.data[0] = 3;
    * engine.relu(x).data; // 3, 0
    */
-  get data(): Float32Array {
+  get data(): Float32Array<ArrayBuffer> {
     const ptr = this.ptr;
     // Growing detaches all views, which have no elements then.
     if (this.#view.length !== this.size) this.#view = this.engine.memory.floats(ptr, this.size);
@@ -56,7 +56,7 @@ export class Tensor extends Shaped {
    * @example
    * engine.tensor(new Float32Array([1, 2]), [2]).toArray(); // 1, 2
    */
-  toArray(): Float32Array {
+  toArray(): Float32Array<ArrayBuffer> {
     return this.data.slice();
   }
 

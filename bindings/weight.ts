@@ -41,9 +41,9 @@ export interface PackOptions {
    * Default `"auto"`: what the cost model finds fastest for the structure in the zeros. Dense kernels may then run too, where
    * they are faster; with a sparse format of your own choice only what is stored is ever multiplied.
    */
-  format?: "auto" | Format;
+  format?: "auto" | Format | undefined;
   /** Order of `data` and `shape`; default is PyTorch's. */
-  layout?: WeightLayout;
+  layout?: WeightLayout | undefined;
 }
 
 /** What {@link PackedWeight.explain} says. */
@@ -71,7 +71,6 @@ const KEPT_PLANS = 8;
 
 /** A weight in the form its kernels read. Made by `engine.pack`. */
 export class PackedWeight extends Shaped {
-  readonly format: Format;
   /** @internal Order that `toDense` and `update` use. */
   readonly layout: WeightLayout;
   /** @internal Whether the format was left to us, so that a dense kernel may run. */
@@ -95,11 +94,10 @@ export class PackedWeight extends Shaped {
     super(engine, shape, "weights", streams.entries);
     this.#streams = streams;
     this.matrix = matrix;
-    this.format = formatOf(matrix);
     this.layout = layout;
     this.auto = why.auto;
     this.#explanation = {
-      format: this.format,
+      format: formatOf(matrix),
       reason: why.reason,
       structure: why.structure,
       ...countsOf(matrix),
@@ -112,6 +110,11 @@ export class PackedWeight extends Shaped {
   /** @internal As {@link Tensor.is}. */
   static is(value: unknown): value is PackedWeight {
     return typeof value === "object" && value !== null && #streams in value;
+  }
+
+  /** How it is stored. A copy each time, as dispatch goes by it. */
+  get format(): Format {
+    return formatOf(this.matrix);
   }
 
   /** Nonzeros. */
@@ -136,7 +139,7 @@ export class PackedWeight extends Shaped {
    * @example
    * engine.pack(new Float32Array([0, 2, 0, 3]), [2, 2]).toDense(); // 0, 2, 0, 3
    */
-  toDense(): Float32Array {
+  toDense(): Float32Array<ArrayBuffer> {
     this.assertLive();
     const { rows, cols } = this.matrix;
     return fromRowMajor(unpack(this.matrix), rows, cols, columnsOf(this.dims, this.layout));
@@ -191,13 +194,13 @@ export class PackedWeight extends Shaped {
   /**
    * This weight as a safetensors file of its own, for {@link Engine.deserialize}; `serialize` puts several into one.
    *
-   * @param name of the weight in the file
+   * @param name of the weight in the file, by default `"weight"`
    * @throws TypeError `ERR_TYPE`; RangeError `ERR_DISPOSED`, `ERR_VALUE`, `ERR_MEMORY`
    * @example
    * const w = engine.pack(new Float32Array([0, 2, 0, 0, 0, 3]), [2, 3]);
    * engine.deserialize(w.serialize()).weights.weight.toDense(); // 0, 2, 0, 0, 0, 3
    */
-  serialize(name = "weight"): Uint8Array {
+  serialize(name = "weight"): Uint8Array<ArrayBuffer> {
     this.assertLive();
     return serialize([[name, this]]);
   }
@@ -407,7 +410,7 @@ export function packWeight(engine: Engine, data: unknown, given: unknown, o: Pac
     engine,
     found,
     ours.length === 2,
-    matrix && { format: asked, places: matrix.data.length },
+    matrix && { format: formatOf(matrix), places: matrix.data.length },
   );
   return new PackedWeight(engine, matrix ?? packAs(format, source), ours, layout, why);
 }
@@ -446,7 +449,13 @@ function decide(
   const fill = asked?.places ? nnz / asked.places : 1;
   const empty = asked && asked.format !== "dense" && fill < FULL ? `, ${Math.round(fill * 100)}% full` : "";
   const loose = sets && sets.fill < FULL ? `; complementary sets would be ${Math.round(sets.fill * 100)}% full` : "";
-  const choice = asked ? "asked for" : format === "dense" ? "no sparse format is faster" : "fastest";
+  const choice = asked
+    ? format === "dense"
+      ? "asked for dense"
+      : "asked for"
+    : format === "dense"
+      ? "no sparse format is faster"
+      : "fastest";
   return {
     format,
     why: {

@@ -592,6 +592,48 @@ test("deserialize refuses what is no file, and a disposed engine loads nothing",
 });
 
 /** One weight of each kind of format, small enough that every field can be broken in turn. */
+test("indptr goes into 16 bits up to 65535 numbers, and comes back", () => {
+  for (const [rows, cols] of [
+    [255, 257],
+    [256, 256],
+  ]) {
+    const w = engine.pack(new Float32Array(rows * cols).fill(1), [rows, cols], { format: "csr" });
+    const { weight } = engine.deserialize(w.serialize()).weights;
+    assert.is(weight.nnz, rows * cols);
+    weight.dispose();
+    w.dispose();
+  }
+});
+
+test("fromNm copies what it is given", () => {
+  const given = f32(1, 2);
+  const w = engine.fromNm(given, [3, 0], [1, 4], { n: 2, m: 4 });
+  assert.equal([...given], [1, 2]);
+  given.fill(9);
+  assert.equal([...w.toDense()], [2, 0, 0, 1]);
+  w.dispose();
+});
+
+test("a file whose bytes were transferred is refused", () => {
+  const w = engine.pack(f32(0, 2, 0, 3), [1, 4], { format: "csr" });
+  const bytes = w.serialize();
+  const file = readSafetensors(bytes);
+  structuredClone(bytes.buffer, { transfer: [bytes.buffer] });
+  refuses(engine, "ERR_FORMAT", /./, () => engine.deserialize(file));
+  w.dispose();
+});
+
+test("an empty weight in a file is small", () => {
+  for (const shape of [
+    [70_000, 0],
+    [0, 70_000],
+  ]) {
+    const w = engine.pack(f32(), shape, { format: { kind: "complementary", overlay: 2 } });
+    refuses(engine, "ERR_FORMAT", /weight\.shape/, () => engine.deserialize(w.serialize()));
+    w.dispose();
+  }
+});
+
 const VICTIMS: Format[] = [
   "dense",
   "csr",

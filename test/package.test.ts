@@ -1,5 +1,5 @@
 // The package as a stranger gets it: its size, the README's code, the docstrings' examples, the tarball in an empty folder.
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -116,6 +116,51 @@ test("every docstring example runs, and gives what it says", () => {
     }
   });
   assert.ok(examples >= 30 && results >= 20, `${examples} examples and ${results} results found`);
+});
+
+/** What a program under the strictest flags may write; a line that must not compile says so. */
+const CONSUMER = `
+import { createEngine, prune, serialize, type Conv2dOptions, type LinearOptions, type PackOptions } from "skipzeros";
+import type { PackedWeight, SparseOutput, SparseTensor, Tensor, TensorLike } from "skipzeros";
+
+interface Layer { bias?: Float32Array; out?: Tensor; format?: PackOptions["format"]; options?: LinearOptions & SparseOutput }
+export async function use(layer: Layer, maxMemory: number | undefined, either: TensorLike | SparseTensor, conv: Conv2dOptions & SparseOutput) {
+  const engine = await createEngine({ maxMemory });
+  const w: PackedWeight = engine.pack(prune(new Float32Array(64), [8, 8], "2:4"), [8, 8], { format: layer.format });
+  const x = { data: new Float32Array(8), shape: [1, 8] as const };
+  const y: Tensor = engine.linear(x, w, { bias: layer.bias, out: layer.out });
+  engine.linear(x, w, { bias: x, activation: { min: 0, max: undefined } }).dispose();
+  const any: Tensor | SparseTensor = engine.linear(either, w, layer.options);
+  const image: Tensor | SparseTensor = engine.conv2d(either, w, conv);
+  const pooled: Tensor | SparseTensor = engine.maxPool2d(either, { kernel: 2 });
+  engine.explain("linear", x, w, layer.options);
+  const bodies = [new Blob([w.serialize()]), new Blob([serialize({ w })]), new Blob([y.toArray()]), new Blob([w.toDense()])];
+  // @ts-expect-error: a format is read, not set
+  w.format = "csr";
+  // @ts-expect-error: no such activation
+  engine.linear(x, w, { activation: "gelu" });
+  // @ts-expect-error: lists are asked for by a word
+  engine.linear(x, w, { output: true });
+  return { any, image, pooled, bodies };
+}
+`;
+
+test("the types take what a strict program writes", () => {
+  inFolder(root, (folder) => {
+    for (const [name, type] of [
+      ["use.mts", "ES modules"],
+      ["use.cts", "CommonJS"],
+    ]) {
+      const file = join(folder, name);
+      writeFileSync(file, CONSUMER);
+      const flags = "--ignoreConfig --noEmit --strict --exactOptionalPropertyTypes --noUncheckedIndexedAccess --target es2022";
+      const args = [...flags.split(" "), "--module", "nodenext", "--lib", "es2022,dom", "--types", "", file];
+      const tsc = spawnSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), ...args], {
+        encoding: "utf8",
+      });
+      assert.equal([tsc.stdout, tsc.status], ["", 0], type);
+    }
+  });
 });
 
 test("the packed tarball works in an empty folder: ESM, CommonJS, the command", () => {

@@ -942,6 +942,51 @@ test("every kernel for sparse inputs ran", () => {
 });
 
 /** Formats that multiply only what they store. */
+test("one weight on lists in many uses: each has lines, plans and streams of its own", () =>
+  onEachBuild((engine) => {
+    const rnd = random();
+    const forceKernel = "f32_csr_spmspv";
+    const agree = (w: PackedWeight, shape: number[], o: Conv2dOptions) => {
+      const x = { data: values(sizeOf(shape), 0.6, rnd), shape };
+      const y = engine.conv2d(engine.toSparse(x), w, { ...o, forceKernel }).toArray();
+      const dense = engine.conv2d(x, w, o).data;
+      const furthest = y.reduce((most, v, i) => Math.max(most, Math.abs(v - dense[i])), 0);
+      assert.ok(furthest < 1e-4, `${shape} ${JSON.stringify(o)}: off by ${furthest}`);
+    };
+    const w = engine.pack(values(4 * 2 * 9, 0, rnd), [4, 2, 3, 3], { format: "csr" });
+    for (const groups of [2, 1, 2]) agree(w, [1, 2 * groups, 5, 5], { groups, padding: 1 });
+    for (const n of [1, 3, 1]) agree(w, [n, 2, 5, 5], { padding: 1 });
+    const wide = engine.pack(values(8 * 2 * 3, 0, rnd), [8, 2, 1, 3], { format: "csr" });
+    for (const padding of [
+      [0, 2, 0, 0],
+      [0, 0, 0, 2],
+      [0, 1, 0, 1],
+      [0, 2, 0, 1],
+    ] as const) {
+      agree(wide, [1, 2, 5, 6], { padding });
+    }
+  }));
+
+test("a sparse image keeps its layout without being told", () =>
+  onEachBuild((engine) => {
+    const rnd = random();
+    const image = { data: values(4 * 36, 0.5, rnd), shape: [1, 6, 6, 4] };
+    const x = engine.toSparse(image, { layout: "nhwc" });
+    const w = engine.pack(values(8 * 4 * 9, 0.5, rnd), [8, 4, 3, 3]);
+    assert.equal(engine.conv2d(x, w).shape, [1, 4, 4, 8]);
+    sameBits(engine.conv2d(x, w).toArray(), engine.conv2d(x, w, { layout: "nhwc" }).toArray(), "conv2d");
+    const kept = engine.conv2d(x, w, { activation: "relu", output: "sparse" });
+    assert.equal([kept.layout, kept.shape], ["nhwc", [1, 4, 4, 8]]);
+    const pooled = engine.maxPool2d(x, { kernel: 2 });
+    assert.equal([pooled.layout, pooled.shape], ["nhwc", [1, 3, 3, 4]]);
+    const winners = engine.kWinners(x, { k: 2, scope: "local" });
+    assert.equal([winners.layout, winners.shape], ["nhwc", [1, 6, 6, 4]]);
+    assert.ok(engine.explain("conv2d", x, w).kernel);
+    refuses(engine, "ERR_SHAPE", /^"x" expected an image as nchw, got "nhwc"/, () =>
+      engine.conv2d(x, w, { layout: "nchw" }),
+    );
+  }));
+
 const SPARSE: Format[] = FORMATS.filter((format) => format !== "dense");
 
 test("NaN and Infinity: an inactive input never reaches y, an active one where W stores something", async () => {
@@ -1307,14 +1352,14 @@ test("lists, layouts and owners that do not fit are refused", async () => {
       ["ERR_SHAPE", "x", () => engine.linear(image, w)],
       ["ERR_SHAPE", "x", () => engine.explain("linear", image, w)],
       ["ERR_SHAPE", "x", () => engine.conv2d(x, k)],
-      ["ERR_SHAPE", "x", () => engine.conv2d(pixels, k)],
+      ["ERR_SHAPE", "x", () => engine.conv2d(pixels, k, { layout: "nchw" })],
       ["ERR_SHAPE", "x", () => engine.conv2d(image, k, { layout: "nhwc" })],
-      ["ERR_SHAPE", "x", () => engine.explain("conv2d", pixels, k)],
+      ["ERR_SHAPE", "x", () => engine.explain("conv2d", pixels, k, { layout: "nchw" })],
       ["ERR_SHAPE", "x", () => engine.maxPool2d(x, { kernel: 2 })],
-      ["ERR_SHAPE", "x", () => engine.maxPool2d(pixels, { kernel: 2 })],
+      ["ERR_SHAPE", "x", () => engine.maxPool2d(pixels, { kernel: 2, layout: "nchw" })],
       ["ERR_SHAPE", "x", () => engine.maxPool2d(image, { kernel: 2, layout: "nhwc" })],
       ["ERR_SHAPE", "x", () => engine.kWinners(image, { k: 1, layout: "nhwc" })],
-      ["ERR_SHAPE", "x", () => engine.toSparse(pixels)],
+      ["ERR_SHAPE", "x", () => engine.toSparse(pixels, { layout: "nchw" })],
       ["ERR_VALUE", "layout", () => engine.kWinners(x, { k: 1, layout: "nchw" })],
       ["ERR_SHAPE", "shape", () => image.reshape([2, 24])],
       ["ERR_TYPE", "shape", () => image.reshape("50" as never)],

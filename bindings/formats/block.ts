@@ -43,7 +43,7 @@ export function packBlock(source: Source, r: number, c: number): BlockMatrix {
 }
 
 /** Row-major values, zeros included. */
-export function unpackBlock({ rows, cols, r, c, indptr, indices, data }: BlockMatrix): Float32Array {
+export function unpackBlock({ rows, cols, r, c, indptr, indices, data }: BlockMatrix): Float32Array<ArrayBuffer> {
   const dense = new Float32Array(rows * cols);
   const [from, to] = [bitsOf(data), bitsOf(dense)];
   for (let b = 0; b + 1 < indptr.length; b++) {

@@ -161,7 +161,7 @@ export function packComplementary(source: Source, overlay: number, blockRows: nu
 }
 
 /** Row-major values, zeros included; −0 comes back as 0. */
-export function unpackComplementary(m: ComplementaryMatrix): Float32Array {
+export function unpackComplementary(m: ComplementaryMatrix): Float32Array<ArrayBuffer> {
   const { rows, cols, overlay, blockRows, sets, rowOf, ids, data } = m;
   const dense = new Float32Array(rows * cols);
   const to = bitsOf(dense);

@@ -26,7 +26,7 @@ export type Format =
    * Up to `overlay` (1..65535) sparse rows, or blocks of `blockRows` (1, 4 or 8; default 1) rows, with disjoint columns in one
    * dense row.
    */
-  | { kind: "complementary"; overlay: number; blockRows?: number };
+  | { kind: "complementary"; overlay: number; blockRows?: number | undefined };
 
 /** A packed weight on the JavaScript heap. */
 export type Matrix =
@@ -85,7 +85,7 @@ export function packAs(format: Format, source: Source): Matrix {
 }
 
 /** Row-major values, zeros included. */
-export function unpack(m: Matrix): Float32Array {
+export function unpack(m: Matrix): Float32Array<ArrayBuffer> {
   if (m.kind === "dense") return m.data.slice();
   if (m.kind === "nm") return unpackNm(m);
   return m.kind === "complementary" ? unpackComplementary(m) : unpackBlock(m);

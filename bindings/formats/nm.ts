@@ -124,7 +124,7 @@ export function readPositionsNm({ rows, cols, n, m, indices }: NmMatrix): Uint16
 }
 
 /** Row-major values, zeros included; −0 comes back as 0. */
-export function unpackNm(matrix: NmMatrix): Float32Array {
+export function unpackNm(matrix: NmMatrix): Float32Array<ArrayBuffer> {
   const { rows, cols, n, m, data } = matrix;
   const positions = readPositionsNm(matrix);
   const dense = new Float32Array(rows * cols);

@@ -53,7 +53,7 @@ export class Source {
 }
 
 /** A row-major copy. */
-export function toRowMajor(source: Source): Float32Array {
+export function toRowMajor(source: Source): Float32Array<ArrayBuffer> {
   const { rows, cols } = source;
   const data = new Float32Array(rows * cols);
   const to = bitsOf(data);
@@ -63,11 +63,11 @@ export function toRowMajor(source: Source): Float32Array {
 
 /** Row-major numbers with their columns where `columns` has them; the array itself where they are in order. */
 export function fromRowMajor(
-  data: Float32Array,
+  data: Float32Array<ArrayBuffer>,
   rows: number,
   cols: number,
   columns: Uint32Array | undefined,
-): Float32Array {
+): Float32Array<ArrayBuffer> {
   if (!columns) return data;
   const placed = new Float32Array(data.length);
   const [from, to] = [bitsOf(data), bitsOf(placed)];

@@ -41,7 +41,7 @@ export interface NmLayout {
   /** Consecutive inputs of a group, 2..1024. */
   m: number;
   /** How `indices` are written; default `"positions"`. */
-  encoding?: "positions" | "cutlass";
+  encoding?: "positions" | "cutlass" | undefined;
 }
 
 const INTEGER_ARRAY = /^(Ui|I)nt(8|16|32)Array$|^Big/;

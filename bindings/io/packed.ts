@@ -93,7 +93,7 @@ export const isPacked = ({ metadata }: SafetensorsFile): boolean =>
 export function serialize(
   weights: Record<string, Serializable> | Iterable<readonly [string, Serializable]>,
   metadata: Record<string, string> = {},
-): Uint8Array {
+): Uint8Array<ArrayBuffer> {
   if (typeof weights !== "object" || weights === null || ArrayBuffer.isView(weights)) {
     fail("ERR_TYPE", "weights", "an object or a Map of weights by name", weights);
   }
@@ -194,8 +194,8 @@ function fileOf(source: unknown): SafetensorsFile {
   fail("ERR_TYPE", "source", "a safetensors file or its bytes", source);
 }
 
-/** Outputs that a weight without inputs may have. */
-const BARE_ROWS = 65536;
+/** Outputs that a weight without inputs may have, and the other way round. */
+const MAX_BARE = 65536;
 
 /** Reads one weight, and takes its tensors out of the file's. */
 function readEntry(name: string, text: string, tensors: Map<string, SafetensorsEntry>): PackedEntry {
@@ -217,8 +217,8 @@ function readEntry(name: string, text: string, tensors: Map<string, SafetensorsE
   };
   const rows = shape[0];
   const cols = shape.slice(1).reduce((a, b) => a * b, 1);
-  // Outputs without inputs are backed by no byte of the file, and each costs time.
-  if (cols === 0) claimed(`${where}.shape`, rows, 0, BARE_ROWS);
+  // Outputs without inputs are backed by no byte of the file, and each costs time; nor are inputs without outputs.
+  if (rows * cols === 0) claimed(`${where}.shape`, rows + cols, 0, MAX_BARE);
   try {
     return { name, matrix: readMatrix(kind, rows, cols, head, take), shape, layout, auto };
   } catch (error) {

@@ -111,7 +111,7 @@ export interface SafetensorsInput {
   shape: ArrayLike<number>;
   data: SafetensorsData;
   /** Needed where an array could be several: F16 or BF16 in a `Uint16Array`, BOOL in a `Uint8Array`. */
-  dtype?: Dtype;
+  dtype?: Dtype | undefined;
 }
 
 /** What the header says of one tensor; offsets are bytes from the end of the header. */
@@ -448,7 +448,7 @@ function checkArray(name: string, dtype: unknown, data: unknown): asserts dtype 
 export function writeSafetensors(
   tensors: Record<string, SafetensorsInput> | Iterable<readonly [string, SafetensorsInput]>,
   metadata: Record<string, string> = {},
-): Uint8Array {
+): Uint8Array<ArrayBuffer> {
   if (typeof tensors !== "object" || tensors === null || ArrayBuffer.isView(tensors)) {
     fail("ERR_TYPE", "tensors", "an object or a Map of tensors by name", tensors);
   }
@@ -542,7 +542,7 @@ function compareUtf8(a: Uint8Array, b: Uint8Array): number {
   return a.length - b.length;
 }
 
-function allocate(byteLength: number): Uint8Array {
+function allocate(byteLength: number): Uint8Array<ArrayBuffer> {
   try {
     return new Uint8Array(byteLength);
   } catch {

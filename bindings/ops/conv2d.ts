@@ -33,21 +33,18 @@ import {
 /** Options of `engine.conv2d`. */
 export interface Conv2dOptions extends ProductOptions {
   /** Default 1. */
-  stride?: Pair;
+  stride?: Pair | undefined;
   /** Default none. */
-  padding?: Padding;
+  padding?: Padding | undefined;
   /** Default 1. */
-  dilation?: Pair;
+  dilation?: Pair | undefined;
   /** Default 1; the number of input channels for a depthwise convolution. */
-  groups?: number;
-  /** Of x, the result, `residual` and `out`; default "nchw". */
-  layout?: ImageLayout;
+  groups?: number | undefined;
+  /** Of x, the result, `residual` and `out`; default that of a SparseTensor, else `"nchw"`. */
+  layout?: ImageLayout | undefined;
 }
 
-export const CONVOLUTION = [...PRODUCT, "stride", "padding", "dilation", "groups", "layout"] as const;
-
-/** What a call takes; `explain` has no use for `output`. */
-export const CONV2D = [...CONVOLUTION, "output"] as const;
+export const CONV2D = [...PRODUCT, "stride", "padding", "dilation", "groups", "layout", "output"] as const;
 
 /** One of the stride's phases: every sh-th row and sw-th column of the padded input, as planes of their own. */
 interface Phase {

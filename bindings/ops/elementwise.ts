@@ -6,13 +6,13 @@ import { type Activation, activationRange, checkOut, type Input, input, place, p
 /** Options of `engine.relu`, `sigmoid`, `tanh` and `softmax`. */
 export interface ElementwiseOptions {
   /** A tensor of the result's shape; it may be an operand of the same shape. */
-  out?: Tensor;
+  out?: Tensor | undefined;
 }
 
 /** Options of `engine.add` and `mul`. */
 export interface BinaryOptions extends ElementwiseOptions {
   /** Applied to the sum or the product. */
-  activation?: Activation;
+  activation?: Activation | undefined;
 }
 
 /** A loop over both operands: how often, and how many elements apart; 0 where an operand is stretched. */

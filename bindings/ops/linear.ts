@@ -22,7 +22,6 @@ import { runBytes, runStrips, type Strips, vectorProduct, X_SHARE, Y_SHARE } fro
 /** Options of `engine.linear`. */
 export type LinearOptions = ProductOptions;
 
-/** What a call takes; `explain` has no use for `output`. */
 export const LINEAR = [...PRODUCT, "output"] as const;
 
 /** What a product will run, before anything is copied. */

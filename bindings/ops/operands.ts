@@ -14,18 +14,18 @@ export type TensorLike =
   | { data: Float32Array; dims: readonly number[] };
 
 /** Fused, and so free of a pass over the result: nothing, max(0, ·), 0..6, or any range. */
-export type Activation = "none" | "relu" | "relu6" | { min?: number; max?: number };
+export type Activation = "none" | "relu" | "relu6" | { min?: number | undefined; max?: number | undefined };
 
 /** What is fused into a product. */
 export interface FusedOptions {
-  /** Added to each output feature: `[out]`. */
-  bias?: Float32Array | Tensor;
+  /** Added to each output feature: as many numbers as there are, in any shape. */
+  bias?: Float32Array | TensorLike | undefined;
   /** Applied last. */
-  activation?: Activation;
+  activation?: Activation | undefined;
   /** Of the result's shape; added before the activation. */
-  residual?: TensorLike;
+  residual?: TensorLike | undefined;
   /** A tensor of the result's shape that receives it; never the input itself. */
-  out?: Tensor;
+  out?: Tensor | undefined;
 }
 
 const FUSED = ["bias", "activation", "residual", "out"] as const;
@@ -33,10 +33,11 @@ const FUSED = ["bias", "activation", "residual", "out"] as const;
 /** What every product by a packed weight takes. */
 export interface ProductOptions extends FusedOptions {
   /**
-   * A kernel of the manifest by name (see `explain().alternatives`) in place of the predicted best; columns that its strip does
-   * not fit go to the narrower tiles of the same stream. For comparisons and for machines that the cost model gets wrong.
+   * A kernel of the manifest by name (as `explain().alternatives` have it, without "× n" and what follows) in place of the predicted
+   * best; columns that its strip does not fit go to the narrower tiles of the same stream. For comparisons and for machines that
+   * the cost model gets wrong.
    */
-  forceKernel?: string;
+  forceKernel?: string | undefined;
 }
 
 export const PRODUCT = [...FUSED, "forceKernel"] as const;
@@ -51,18 +52,18 @@ export interface Input {
 }
 
 /** @throws TypeError `ERR_TYPE`, RangeError `ERR_SHAPE`, `ERR_LENGTH`, `ERR_DISPOSED`, `ERR_ENGINE` */
-export function input(engine: Engine, name: string, value: unknown): Input {
+export function input(engine: Engine, name: string, value: unknown, expected = "a tensor or { data, shape }"): Input {
   if (Tensor.is(value)) {
     if (value.engine !== engine) fail("ERR_ENGINE", name, "a tensor of this engine", "one of another engine");
     if (value.disposed) fail("ERR_DISPOSED", name, "a tensor that lives", "a disposed one");
     return { shape: value.dims, size: value.size, tensor: value };
   }
   if (typeof value !== "object" || value === null || !("data" in value) || !("shape" in value || "dims" in value)) {
-    fail("ERR_TYPE", name, "a tensor or { data, shape }", value);
+    fail("ERR_TYPE", name, expected, value);
   }
   const { shape: given, dims } = value as { shape?: unknown; dims?: unknown };
   const { shape, size } = shapeOf(`${name}.shape`, given ?? dims);
-  return { shape, size, data: own(engine, floats(`${name}.data`, value.data, size)) };
+  return { shape, size, data: own(engine, `${name}.data`, value.data, size) };
 }
 
 /** As {@link input}, of a sparse tensor too. */
@@ -73,9 +74,15 @@ export function inputOrLists(engine: Engine, name: string, value: unknown): Inpu
   return { shape: value.dims, size: value.size, lists: value };
 }
 
-/** The values themselves: a view of the engine's memory would be gone when the call makes that grow. */
-export const own = (engine: Engine, data: Float32Array): Float32Array =>
-  engine.memory.owns(data) ? data.slice() : data;
+/**
+ * `length` floats from outside that stay as many: copied where a call's own growth of memory, or whoever resizes their buffer, would take
+ * them away or add to them.
+ */
+export function own(engine: Engine, name: string, value: unknown, length: number): Float32Array {
+  const data = floats(name, value, length);
+  const { resizable, growable } = data.buffer as { resizable?: boolean; growable?: boolean };
+  return resizable || growable || engine.memory.owns(data) ? data.slice(0, length) : data;
+}
 
 /** A weight of this engine, alive. */
 export function weight(engine: Engine, name: string, value: unknown): PackedWeight {
@@ -96,7 +103,12 @@ export function place(engine: Engine, x: Input | undefined, scratch: number): nu
   if (!x) return 0;
   if (x.tensor) return x.tensor.ptr;
   if (x.lists) x.lists.spread(scratch);
-  else engine.memory.f32.set(x.data as Float32Array, scratch / 4);
+  else {
+    const data = x.data as Float32Array;
+    // Reading an option may have detached it.
+    if (data.length !== x.size) fail("ERR_LENGTH", "data", `${x.size} elements`, data.length);
+    engine.memory.f32.set(data, scratch / 4);
+  }
   return scratch;
 }
 
@@ -160,8 +172,8 @@ export function fused(engine: Engine, o: FusedOptions, shape: readonly number[],
   let bias: Input | undefined;
   if (added !== undefined) {
     bias = isFloats(added)
-      ? { shape: [added.length], size: added.length, data: own(engine, floats("bias", added, added.length)) }
-      : input(engine, "bias", added);
+      ? { shape: [added.length], size: added.length, data: own(engine, "bias", added, added.length) }
+      : input(engine, "bias", added, "a Float32Array, a tensor or { data, shape }");
     if (bias.size !== features) fail("ERR_LENGTH", "bias", `${features} elements, one for each output`, bias.size);
   }
   let residual: Input | undefined;

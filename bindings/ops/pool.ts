@@ -9,27 +9,27 @@ export interface PoolOptions {
   /** Height and width of the window. */
   kernel: Pair;
   /** Default: the kernel, so that windows tile the image. */
-  stride?: Pair;
+  stride?: Pair | undefined;
   /** Default none; less than the kernel on each side. */
-  padding?: Padding;
-  /** Order of x's dimensions; default `"nchw"`. */
-  layout?: ImageLayout;
+  padding?: Padding | undefined;
+  /** Order of x's dimensions; default that of a SparseTensor, else `"nchw"`. */
+  layout?: ImageLayout | undefined;
   /** A tensor of the result's shape to write to; not with a SparseTensor. */
-  out?: Tensor;
+  out?: Tensor | undefined;
 }
 
 /** Options of `engine.avgPool2d`. */
 export interface AvgPoolOptions extends PoolOptions {
   /** Whether zeros of the padding count as pixels: true (default) as in PyTorch, false as in TensorFlow. */
-  countIncludePad?: boolean;
+  countIncludePad?: boolean | undefined;
 }
 
 /** Options of `engine.globalAvgPool2d`. */
 export interface GlobalPoolOptions {
   /** Order of x's dimensions; default `"nchw"`. */
-  layout?: ImageLayout;
+  layout?: ImageLayout | undefined;
   /** A tensor of the result's shape to write to. */
-  out?: Tensor;
+  out?: Tensor | undefined;
 }
 
 export const POOL = ["kernel", "stride", "padding", "layout", "out"] as const;

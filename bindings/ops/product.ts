@@ -141,6 +141,6 @@ export function vectorProduct(
 export function copyInto(engine: Engine, x: Input, ptr: number): void {
   const from = x.tensor?.ptr;
   if (from === ptr) return;
-  if (from === undefined) engine.memory.f32.set(x.data as Float32Array, ptr / 4);
+  if (from === undefined) place(engine, x, ptr);
   else engine.memory.f32.copyWithin(ptr / 4, from / 4, from / 4 + x.size);
 }

@@ -140,7 +140,7 @@ function run(
 /** Options of a product that may hand over lists. */
 export interface SparseOutput {
   /** `"sparse"`: a SparseTensor of the elements that are not zero, as `activation: "relu"` leaves them, and no `out`. Default `"dense"`. */
-  output?: "dense" | "sparse";
+  output?: "dense" | "sparse" | undefined;
 }
 
 /** Whether `output` asks for lists; `out` is then none. */

@@ -40,7 +40,7 @@ export interface Window {
 
 /** x as images; lists know the order that they are in. */
 export function images({ shape, lists }: Input, layout: unknown): Images {
-  const order = oneOf("layout", layout, ["nchw", "nhwc"], "nchw");
+  const order = oneOf("layout", layout, ["nchw", "nhwc"], lists?.layout ?? "nchw");
   const nhwc = order === "nhwc";
   if (lists && lists.layout !== order)
     fail("ERR_SHAPE", "x", `an image as ${order}`, lists.layout ?? "rows of features");
@@ -79,6 +79,9 @@ export function slide(
   const [top, left, bottom, right] = zeros(o.padding, [image.h, image.w], [spanH, spanW], [sh, sw]);
   const height = image.h + top + bottom;
   const width = image.w + left + right;
+  const most = 2 ** 31 - 1; // kernels count rows and columns in i32
+  if (height > most || width > most)
+    fail("ERR_SHAPE", "x", `at most ${most} pixels a side, padding included`, `${height} × ${width}`);
   if (spanH > height || spanW > width) {
     fail(
       "ERR_SHAPE",

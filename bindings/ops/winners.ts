@@ -15,47 +15,50 @@ export interface Boost {
   /** How often each feature, or each channel of an image, has won: as many numbers as there are of them. */
   dutyCycle: Float32Array;
   /** Default k over the number of candidates. */
-  target?: number;
-  /** How much winning seldom counts. So large that a factor is Infinity in float32, it makes zeros rank last, as NaN. */
+  target?: number | undefined;
+  /**
+   * How much winning seldom counts. So large that a factor is Infinity in float32, it makes zeros rank last, as NaN; so that one is 0,
+   * it makes all that it multiplies equals.
+   */
   strength: number;
 }
 
 /** Options of `engine.kWinners`. */
 export interface KWinnersOptions {
-  /** Winners in each scope; or `fraction` of its elements, rounded to the nearest integer, a half upwards. */
-  k?: number;
-  fraction?: number;
+  /** Winners in each scope, all of its elements if it has no more; or `fraction` of its elements, rounded to the nearest integer, a half upwards. */
+  k?: number | undefined;
+  fraction?: number | undefined;
   /** `"global"` (default): over a row's features or a sample's C · H · W; `"local"`: over the channels of each pixel. */
-  scope?: "global" | "local";
+  scope?: "global" | "local" | undefined;
   /** Only positive values can win. Default false: in these networks winners may be negative. */
-  relu?: boolean;
+  relu?: boolean | undefined;
   /**
    * Exactly k: of equals the one at the lowest position, which in an image is the first pixel's, then the first channel's. Default
    * false: all that equal the k-th largest pass.
    */
-  breakTies?: boolean;
-  boost?: Boost;
-  /** Order of an image's dimensions; default `"nchw"`. */
-  layout?: ImageLayout;
+  breakTies?: boolean | undefined;
+  boost?: Boost | undefined;
+  /** Order of an image's dimensions; default that of a SparseTensor, else `"nchw"`. */
+  layout?: ImageLayout | undefined;
   /** A result to use again: of the same shape. */
-  out?: SparseTensor;
+  out?: SparseTensor | undefined;
 }
 
 /** As {@link KWinnersOptions}, for a result that is dense. */
 export interface KWinnersDenseOptions extends Omit<KWinnersOptions, "out"> {
   output: "dense";
   /** A tensor of x's shape; it may be x. */
-  out?: Tensor;
+  out?: Tensor | undefined;
 }
 
 /** Options of `engine.toSparse`. */
 export interface ToSparseOptions {
   /** Elements with |x| ≤ threshold are dropped. Default 0: exact zeros, as ReLU leaves them. */
   threshold?: number;
-  /** Order of an image's dimensions; default `"nchw"`. */
-  layout?: ImageLayout;
+  /** Order of an image's dimensions; default that of a SparseTensor, else `"nchw"`. */
+  layout?: ImageLayout | undefined;
   /** A result to use again: of the same shape. */
-  out?: SparseTensor;
+  out?: SparseTensor | undefined;
 }
 
 /** x as rows of lists: a row for each pixel of an image, or for each vector of features. */
@@ -220,7 +223,7 @@ function factorsOf(boost: Boost, features: number, defaultTarget: number): Float
   const duties = floats("boost.dutyCycle", dutyCycle, features);
   finite("boost.target", target);
   finite("boost.strength", strength);
-  return duties.map((duty) => Math.exp((target - duty) * strength));
+  return Float32Array.from({ length: features }, (_, i) => Math.exp((target - duties[i]) * strength));
 }
 
 /** The elements above a threshold. */
@@ -270,7 +273,7 @@ export interface SparseData {
   indices: ArrayLike<number>;
   values: Float32Array;
   /** Where each row's elements begin: rows + 1 numbers; left out when there is one row. */
-  indptr?: ArrayLike<number>;
+  indptr?: ArrayLike<number> | undefined;
 }
 
 /** A user's own lists. */
@@ -278,7 +281,7 @@ export function sparseTensor(
   engine: Engine,
   data: SparseData,
   given: readonly number[],
-  o: { layout?: ImageLayout } | undefined,
+  o: { layout?: ImageLayout | undefined } | undefined,
 ): SparseTensor {
   const { shape, size } = shapeOf("shape", given);
   const { layout } = options("options", o, ["layout"]);
@@ -292,7 +295,7 @@ export function sparseTensor(
     return (list as ArrayLike<number>).length;
   };
   const n = listed("indices", columns);
-  const values = own(engine, floats("values", numbers, n));
+  const values = own(engine, "values", numbers, n);
   if (starts === undefined && rows !== 1)
     fail("ERR_TYPE", "indptr", `${rows + 1} numbers, as there are ${rows} rows`, starts);
   const length = starts === undefined ? 2 : listed("indptr", starts);

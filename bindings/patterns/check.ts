@@ -9,7 +9,7 @@ export interface CheckOptions {
    * higher sparsity. Default false: every block is all zero or has no zero, and the number of kept blocks is that of
    * `prune`.
    */
-  atMost?: boolean;
+  atMost?: boolean | undefined;
 }
 
 /** The first place that breaks a pattern. */

@@ -112,7 +112,8 @@ export function detect(data: Float32Array, shape: readonly number[]): Detection 
 export function detectIn(base: Bitmap): Detection {
   const { rows, cols } = base;
   const size = rows * cols;
-  const levels = levelsOf(base);
+  // Rows without columns are not looked at one by one.
+  const levels = levelsOf(size ? base : { ...base, rows: 0 });
   const { occupied: nnz, min, max } = levels[0];
   const fill = ({ block, occupied }: Level) => (nnz === 0 ? 0 : nnz / (occupied * block[0] * block[1]));
   const fills = levels.slice(1).map((level) => ({ rows: level.block[0], cols: level.block[1], fill: fill(level) }));

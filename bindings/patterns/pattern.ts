@@ -20,16 +20,16 @@ import { fail, integer, options, share, sizeOf } from "../assert.js";
  */
 export interface Pattern {
   /** Rows and columns of a block; default `[1, 1]`, single weights. */
-  block?: readonly [number, number];
+  block?: readonly [number, number] | undefined;
   /** Rows and columns of a tile, counted in blocks. */
-  tile?: readonly [number, number] | null;
+  tile?: readonly [number, number] | null | undefined;
   /** Blocks kept in each tile: at least 1, at most all of them. Goes with `tile`. */
-  keep?: number | null;
+  keep?: number | null | undefined;
   /**
    * Share of zero blocks in the whole matrix, 0..1; `round(sparsity · blocks)` are zero, halves up. Goes without
    * `tile`.
    */
-  sparsity?: number | null;
+  sparsity?: number | null | undefined;
 }
 
 /**

@@ -29,7 +29,7 @@ import { nthLargest } from "./selection.js";
  * console.log(prune(Float32Array.of(1, -4, 2, 3), [1, 4], "2:4")); // 0, -4, 0, 3
  * ```
  */
-export function prune(data: Float32Array, shape: readonly number[], pattern: PatternLike): Float32Array {
+export function prune(data: Float32Array, shape: readonly number[], pattern: PatternLike): Float32Array<ArrayBuffer> {
   const { rows, cols } = matrixOf(shape);
   floats("data", data, rows * cols);
   const parsed = parsePattern(pattern);

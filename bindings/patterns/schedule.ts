@@ -7,7 +7,7 @@ export interface GmpSchedule {
   /** Last step; at it and after it, the sparsity is `final`, also where that is `begin`. Not before `begin`. */
   end: number;
   /** Share of zeros to begin with, 0..1; default 0. */
-  initial?: number;
+  initial?: number | undefined;
   /** Share of zeros to end with, 0..1. */
   final: number;
 }
