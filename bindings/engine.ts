@@ -78,7 +78,7 @@ export interface Explanation {
   reason: string;
   /** Nonzeros over all weights. */
   density: number;
-  /** Multiply-adds that run, and that a dense kernel would run. */
+  /** Multiply-adds that run, for a SparseTensor about, and that a dense kernel would run. */
   macs: number;
   denseMacs: number;
   /**
@@ -604,7 +604,7 @@ for (const [name, value] of Object.entries({ Engine, Tensor, SparseTensor, Packe
  * Loads the kernels. One engine an app: tensors and weights of one engine do not mix with those of another.
  *
  * @throws RangeError `ERR_UNSUPPORTED` on a host without the SIMD that was asked for, `ERR_MEMORY` on one that refuses the first
- *   1 MiB, `ERR_FORMAT` when `wasm` is no build of this version, `ERR_VALUE`; TypeError `ERR_TYPE`
+ *   1 MiB, `ERR_FORMAT` when `wasm` is no build of this version, `ERR_VALUE`; TypeError `ERR_TYPE`; what a promise of `wasm` rejects with
  * @example
  * const engine = await createEngine({ maxMemory: 64 * 1024 * 1024 });
  */
