@@ -153,7 +153,8 @@ test("the types take what a strict program writes", () => {
     ]) {
       const file = join(folder, name);
       writeFileSync(file, CONSUMER);
-      const flags = "--ignoreConfig --noEmit --strict --exactOptionalPropertyTypes --noUncheckedIndexedAccess --target es2022";
+      const flags =
+        "--ignoreConfig --noEmit --strict --exactOptionalPropertyTypes --noUncheckedIndexedAccess --target es2022";
       const args = [...flags.split(" "), "--module", "nodenext", "--lib", "es2022,dom", "--types", "", file];
       const tsc = spawnSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), ...args], {
         encoding: "utf8",
