@@ -93,8 +93,8 @@ export interface Explanation {
 export type Resource = { ptr: number; owners: number } | Map<string, { ptr: number }>;
 
 /**
- * Frees what the user forgot, but in workerd by the rules of before May 2025, which have no registries. One registry for all engines: V8 (11 and 13) runs no finalizer of the process any more once a
- * registry dies with callbacks due.
+ * Frees what the user forgot, but in Workers of a compatibility date before May 2025, which have no registries. One registry for all
+ * engines: V8 (11 and 13) runs no finalizer of the process any more once a registry dies with callbacks due.
  */
 const forgotten =
   typeof FinalizationRegistry === "undefined"
@@ -604,7 +604,8 @@ for (const [name, value] of Object.entries({ Engine, Tensor, SparseTensor, Packe
  * Loads the kernels. One engine an app: tensors and weights of one engine do not mix with those of another.
  *
  * @throws RangeError `ERR_UNSUPPORTED` on a host without the SIMD that was asked for, `ERR_MEMORY` on one that refuses the first
- *   1 MiB, `ERR_FORMAT` when `wasm` is no build of this version, `ERR_VALUE`; TypeError `ERR_TYPE`; what a promise of `wasm` rejects with
+ *   1 MiB, `ERR_FORMAT` when `wasm` is no build of this version, `ERR_VALUE`; TypeError `ERR_TYPE`; what a
+ *   promise of `wasm` rejects with
  * @example
  * const engine = await createEngine({ maxMemory: 64 * 1024 * 1024 });
  */

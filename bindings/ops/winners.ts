@@ -25,7 +25,10 @@ export interface Boost {
 
 /** Options of `engine.kWinners`. */
 export interface KWinnersOptions {
-  /** Winners in each scope, all of its elements if it has no more; or `fraction` of its elements, rounded to the nearest integer, a half upwards. */
+  /**
+   * Winners in each scope, all of its elements if it has no more; or `fraction` of its elements, rounded to the nearest integer, a half
+   * upwards.
+   */
   k?: number | undefined;
   fraction?: number | undefined;
   /** `"global"` (default): over a row's features or a sample's C · H · W; `"local"`: over the channels of each pixel. */
