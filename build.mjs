@@ -91,7 +91,11 @@ execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", "tsconf
 const files = (dir) =>
   readdirSync(dir).flatMap((f) => (statSync(join(dir, f)).isDirectory() ? files(join(dir, f)) : join(dir, f)));
 for (const file of files("dist/types").filter((f) => f.endsWith(".d.ts"))) {
-  const text = readFileSync(file, "utf8");
+  const told = readFileSync(file, "utf8");
+  // A constructor that is internal is left out: without one in its place anybody could call the default.
+  const own = told.includes("constructor(") ? "$&" : "$&\n    private constructor();";
+  const text = told.replace(/^export declare class .*\{$/gm, own);
+  writeFileSync(file, text);
   writeFileSync(file.replace(/\.d\.ts$/, ".d.cts"), text.replace(/(from\s+|import\()"(\.[^"]*)\.js"/g, '$1"$2.cjs"'));
 }
 for (const end of ["ts", "cts"]) {

@@ -120,8 +120,8 @@ test("every docstring example runs, and gives what it says", () => {
 
 /** What a program under the strictest flags may write; a line that must not compile says so. */
 const CONSUMER = `
-import { createEngine, prune, serialize, type Conv2dOptions, type LinearOptions, type PackOptions } from "skipzeros";
-import type { PackedWeight, SparseOutput, SparseTensor, Tensor, TensorLike } from "skipzeros";
+import { createEngine, prune, serialize, Tensor, type Conv2dOptions, type LinearOptions, type PackOptions } from "skipzeros";
+import type { PackedWeight, SparseOutput, SparseTensor, TensorLike } from "skipzeros";
 
 interface Layer { bias?: Float32Array; out?: Tensor; format?: PackOptions["format"]; options?: LinearOptions & SparseOutput }
 export async function use(layer: Layer, maxMemory: number | undefined, either: TensorLike | SparseTensor, conv: Conv2dOptions & SparseOutput) {
@@ -137,6 +137,8 @@ export async function use(layer: Layer, maxMemory: number | undefined, either: T
   const bodies = [new Blob([w.serialize()]), new Blob([serialize({ w })]), new Blob([y.toArray()]), new Blob([w.toDense()])];
   // @ts-expect-error: a format is read, not set
   w.format = "csr";
+  // @ts-expect-error: operations make tensors
+  new Tensor();
   // @ts-expect-error: no such activation
   engine.linear(x, w, { activation: "gelu" });
   // @ts-expect-error: lists are asked for by a word
