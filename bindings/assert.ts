@@ -84,7 +84,7 @@ export function share(name: string, value: unknown): number {
 }
 
 /** A user's name for something as messages show it: a hostile one may be megabytes long. */
-export const label = (name: string): string => (name.length > 80 ? `${name.slice(0, 80)}…` : name);
+export const label = (name: string, most = 80): string => (name.length > most ? `${name.slice(0, most)}…` : name);
 
 /** A plain options object; unknown keys are refused, so that a misspelt option is never silently ignored. */
 export function options<T extends object>(name: string, value: T | undefined, keys: readonly string[]): T {

@@ -47,7 +47,7 @@ export function costsOf(build: Build, own: Costs | undefined): BuildCosts {
     const table = given[name];
     if (table === undefined) continue;
     const checked = checkTable(`costs.${name}`, table);
-    if (name === build) costs = { ...costs, ...checked, kernels: { ...costs.kernels, ...checked.kernels } };
+    if (name === build) costs = { ...checked, kernels: { ...costs.kernels, ...checked.kernels } };
   }
   return costs;
 }

@@ -112,7 +112,7 @@ export class PackedWeight extends Shaped {
     return typeof value === "object" && value !== null && #streams in value;
   }
 
-  /** How it is stored. A copy each time, as dispatch goes by it. */
+  /** How it is stored. A copy each time: what is done to it changes nothing of the weight. */
   get format(): Format {
     return formatOf(this.matrix);
   }
@@ -224,7 +224,7 @@ export class PackedWeight extends Shaped {
   /** @internal What dispatch needs to know of a use: the other way round, or in groups of a convolution. */
   structure(transposed: boolean, groups = 1): Structure {
     const rowsPerGroup = groups > 1 ? this.dims[0] / groups : 0;
-    return { ...structureOf(this.format, transposed, rowsPerGroup), dense: this.auto || this.format === "dense" };
+    return { ...structureOf(this.format, transposed, rowsPerGroup), dense: this.auto || this.matrix.kind === "dense" };
   }
 
   /** @internal Multiply-adds of one column: all stored numbers. */
@@ -449,13 +449,8 @@ function decide(
   const fill = asked?.places ? nnz / asked.places : 1;
   const empty = asked && asked.format !== "dense" && fill < FULL ? `, ${Math.round(fill * 100)}% full` : "";
   const loose = sets && sets.fill < FULL ? `; complementary sets would be ${Math.round(sets.fill * 100)}% full` : "";
-  const choice = asked
-    ? format === "dense"
-      ? "asked for dense"
-      : "asked for"
-    : format === "dense"
-      ? "no sparse format is faster"
-      : "fastest";
+  const chosen = format === "dense" ? "no sparse format is faster" : "fastest";
+  const choice = asked ? `asked for${format === "dense" ? " dense" : ""}` : chosen;
   return {
     format,
     why: {

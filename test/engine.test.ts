@@ -358,7 +358,7 @@ test("an array from outside that changes its size under a call is read as it was
     const w = engine.pack(zeros(64).fill(1), [8, 8], { format: "csr" });
     const image = engine.pack(zeros(8 * 9).fill(1), [1, 8, 3, 3]);
     const others = Array.from({ length: 20 }, () => engine.tensor(zeros(1000).fill(7), [1000]));
-    // Without resizable buffers (Node 18's V8 and older) there is nothing that grows.
+    // The types are of a time before resizable buffers.
     const Resizable = ArrayBuffer as new (length: number, o: { maxByteLength: number }) => ArrayBuffer;
     const calls: ((x: TensorLike, o: object) => Tensor | SparseTensor)[] = [
       ({ data }, o) => engine.linear({ data, shape: [1, 8] } as never, w, o),

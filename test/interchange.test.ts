@@ -591,7 +591,6 @@ test("deserialize refuses what is no file, and a disposed engine loads nothing",
   refuses(gone, "ERR_DISPOSED", /"engine"/, () => gone.fromCsr(f32(1), [0], [0, 1], [1, 1]));
 });
 
-/** One weight of each kind of format, small enough that every field can be broken in turn. */
 test("indptr goes into 16 bits up to 65535 numbers, and comes back", () => {
   for (const [rows, cols] of [
     [255, 257],
@@ -634,6 +633,7 @@ test("an empty weight in a file is small", () => {
   }
 });
 
+/** One weight of each kind of format, small enough that every field can be broken in turn. */
 const VICTIMS: Format[] = [
   "dense",
   "csr",

@@ -941,7 +941,6 @@ test("every kernel for sparse inputs ran", () => {
   );
 });
 
-/** Formats that multiply only what they store. */
 test("one weight on lists in many uses: each has lines, plans and streams of its own", () =>
   onEachBuild((engine) => {
     const rnd = random();
@@ -987,6 +986,7 @@ test("a sparse image keeps its layout without being told", () =>
     );
   }));
 
+/** Formats that multiply only what they store. */
 const SPARSE: Format[] = FORMATS.filter((format) => format !== "dense");
 
 test("NaN and Infinity: an inactive input never reaches y, an active one where W stores something", async () => {

@@ -26,11 +26,12 @@ const CACHED = "fresh processes, compile cache";
 export async function load(bench: Bench): Promise<void> {
   const build = chooseBuild("auto");
   const wanted = (group: string) => NAMES.filter((name) => bench.wants("load", build, group, name));
-  const groups = [FRESH, CACHED].filter((group) => wanted(group).length > 0);
-  if (groups.includes(CACHED) && !("enableCompileCache" in module)) {
-    bench.print(`\nSKIP load ${build}, ${CACHED}: Node ${process.version} has none, 22.1 and later have`);
-    groups.pop();
+  const groups = wanted(FRESH).length > 0 ? [FRESH] : [];
+  if (wanted(CACHED).length > 0) {
+    if ("enableCompileCache" in module) groups.push(CACHED);
+    else bench.print(`\nSKIP load ${build}, ${CACHED}: Node ${process.version} has none, 22.1 and later have`);
   }
+  if (groups.length === 0) return;
   const folder = mkdtempSync(join(tmpdir(), "skipzeros-"));
   const run = (group: string) => {
     const env = { ...process.env, NODE_COMPILE_CACHE: group === CACHED ? folder : undefined };

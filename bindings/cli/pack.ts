@@ -89,10 +89,9 @@ const COLUMNS: Column[] = [
 /** What `--format` takes. */
 export const FORMATS = '"auto", "dense", "csr", "4x1", "2:4" or "complementary:20x4"';
 
-/** A format as the command line spells it: "auto", "dense", "csr", "4x1", "2:4", "complementary:20" or "complementary:20x4". */
+/** A format as {@link FORMATS} spells it, or as reports print it: "block 4x1", "complementary 20x4". */
 export function parseFormat(text: string): "auto" | Format {
-  if (text === "auto") return text;
-  // Both as `--help` has them and as reports print them: "block 4x1", "complementary 20x4".
+  if (text === "auto" || text === "dense" || text === "csr") return text;
   const block = /^(?:block )?(\d+)x(\d+)$/.exec(text);
   if (block) return checkFormat({ kind: "block", rows: Number(block[1]), cols: Number(block[2]) });
   const nm = /^(\d+):(\d+)$/.exec(text);
@@ -101,7 +100,6 @@ export function parseFormat(text: string): "auto" | Format {
   if (sets) {
     return checkFormat({ kind: "complementary", overlay: Number(sets[1]), blockRows: Number(sets[2] ?? 1) });
   }
-  if (text === "dense" || text === "csr") return text;
   throw new Error(`Expected ${FORMATS}.`);
 }
 

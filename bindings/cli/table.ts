@@ -1,15 +1,16 @@
 // Text for a terminal: tables of at most 120 columns, numbers for people.
 import stringWidth from "string-width";
+import { label } from "../assert.js";
 
 /** One column of a table: its heading, the widest its text may get before it is folded, and its side. */
 export type Column = [head: string, width: number, align: "left" | "right"];
 
-/** Most characters of a cell: a file may have a name of a million. */
+/** Most characters of a cell: more than any honest name has, which must stay whole, and few enough for one that is not. */
 const MOST = 200;
 
 /** A table without borders: a heading in bold where a person looks at it, folded cells, numbers to the right. */
 export function table(columns: readonly Column[], rows: readonly string[][]): string {
-  const lower = rows.map((row) => row.map((text, i) => fold(shortened(printable(text)), columns[i][1])));
+  const lower = rows.map((row) => row.map((text, i) => fold(label(printable(text), MOST), columns[i][1])));
   // Rows of cells of lines.
   const grid = [columns.map(([head]) => [head]), ...lower];
   const widths = columns.map((_, i) =>
@@ -30,8 +31,6 @@ export function table(columns: readonly Column[], rows: readonly string[][]): st
   const colour = process.stdout.isTTY && !process.env.NO_COLOR;
   return [colour ? `\u001b[1m${heading}\u001b[22m` : heading, ...lines].join("\n");
 }
-
-const shortened = (text: string): string => (text.length > MOST ? `${text.slice(0, MOST - 1)}…` : text);
 
 /**
  * Breaks a text into lines of at most `width`: at a space or after punctuation, but not within a number, if there is one, otherwise
