@@ -24,7 +24,7 @@ for (const name of BUILDS) {
   // An unknown target prints a text and succeeds: only the file tells.
   if (error || !existsSync(`build/${name}.wasm`)) throw new Error(`${name}: ${stderr ?? error}`);
 }
-// As text, since a host has to load nothing to read that. A character is a byte and 35, by which most bytes of code are printable.
+// As text, since a host has to load nothing to read that. A character is a byte plus 35, which makes most bytes printable.
 // Pieces of both builds take turns: they share most of their code, and gzip looks back over 32 KiB only.
 const PIECES = 2;
 const builds = BUILDS.map((name) => readFileSync(`build/${name}.wasm`));

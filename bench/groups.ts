@@ -105,7 +105,7 @@ export class Bench {
 
   /** Keeps rows and prints them. */
   report(title: string, rows: readonly Row[]): void {
-    this.print(`\n${title}\n${heading("")}`);
+    this.print(`\n${title}\n${heading}`);
     for (const row of rows) this.print(line(row));
     this.rows.push(...rows);
   }

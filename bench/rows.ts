@@ -76,8 +76,7 @@ const size = (bytes: number): string =>
   bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${bytes / 1e9} GB`;
 
 /** The line above a group's rows. */
-export const heading = (title: string): string =>
-  title.padEnd(NAME) + COLUMNS.map(([head, width]) => head.padStart(width)).join("");
+export const heading = " ".repeat(NAME) + COLUMNS.map(([head, width]) => head.padStart(width)).join("");
 
 export function line(row: Row): string {
   const { name, rate, unit, kernel, spread } = row;

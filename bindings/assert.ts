@@ -100,7 +100,7 @@ export function options<T extends object>(name: string, value: T | undefined, ke
 export const MAX_ELEMENTS = 2 ** 30 - 16;
 
 /** More dimensions than any framework has. */
-const MAX_RANK = 32;
+export const MAX_RANK = 32;
 
 /** The name of an array's class, another realm's (a frame's, a test runner's) too; undefined for what is no view of a buffer. */
 export const kindOf = (value: unknown): string | undefined =>

@@ -9,10 +9,10 @@ export type Build = "simd128" | "relaxed";
 /** What a host may bring instead of the embedded bytes. */
 export type WasmSource = BufferSource | WebAssembly.Module | Response;
 
-/** A kernel's raw export: pointers and sizes in, nothing out. */
+/** A raw export: pointers and sizes in; only `is_relaxed` and `dense_gemm_rows` give something back. */
 export type KernelFunction = (...args: number[]) => number;
 
-// Two modules of one function each that use f32x4.splat and f32x4.relaxed_madd: the smallest that only such a host takes.
+// Two modules of one function each that use v128.const and f32x4.relaxed_madd: the smallest that only such a host takes.
 const header = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10];
 const zero = [253, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 const probe = (code: number[]) => {

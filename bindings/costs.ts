@@ -98,7 +98,7 @@ function perByte(weights: BuildCosts["weights"], bytes: number): number {
 
 /** Predicted ns of one strip, of one vector, or of one active input's columns. */
 export function costOf(kernel: Kernel, work: Work, costs: BuildCosts): number {
-  const [entry, row] = costs.kernels[kernel.name] ?? [0, 0];
+  const [entry, row] = costs.kernels[kernel.name];
   const { m, k, places } = work;
   const [r, c] = kernel.block;
   const lanes = kernel.format === "nm" ? 8 : 1;

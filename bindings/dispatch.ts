@@ -11,7 +11,7 @@ export interface Candidate {
 
 /** Names of the kernels and their strips: "f32_csr_spmm_28 × 7". */
 export const describeCuts = (cuts: Candidate["cuts"]): string =>
-  cuts.map(({ kernel, strips }) => (strips > 1 ? `${kernel.name} × ${strips}` : kernel.name)).join(", ") || "none";
+  cuts.map(({ kernel, strips }) => (strips > 1 ? `${kernel.name} × ${strips}` : kernel.name)).join(", ");
 
 /**
  * Cuts n columns into strips of one stream's tiles at the least cost; the last may be wider than what is left of it.

@@ -547,7 +547,7 @@ export class Engine {
   ): Tensor {
     const { memory } = this;
     // Options are a user's own objects, and reading one may run any code.
-    w.assertLive();
+    w.assertLive("w");
     try {
       memory.next = { shape: out ? undefined : shape, scratch };
       const lowered = streams();

@@ -14,8 +14,8 @@ export class Recent<K, V> {
     this.#drop = drop;
   }
 
-  get(key: K, make: () => V): V {
-    const known = this.entries.get(key);
+  get<T extends V>(key: K, make: () => T): T {
+    const known = this.entries.get(key) as T | undefined;
     this.#made = false;
     if (known !== undefined) {
       if (key !== this.#last) {

@@ -1,3 +1,4 @@
+import { fail } from "./assert.js";
 import type { Engine, Resource } from "./engine.js";
 
 /** What has a shape and occupies engine memory: tensors, sparse ones, and weights. */
@@ -29,6 +30,13 @@ export abstract class Shaped {
   /** Whether this, or its engine, was disposed. */
   get disposed(): boolean {
     return this.#disposed || this.engine.disposed;
+  }
+
+  /** @internal Refuses what was disposed, or is not of this engine. */
+  assertLive(name: string, engine = this.engine): void {
+    const kind = this.#kind.slice(0, -1);
+    if (this.engine !== engine) fail("ERR_ENGINE", name, `a ${kind} of this engine`, "one of another engine");
+    if (this.disposed) fail("ERR_DISPOSED", name, `a ${kind} that lives`, "a disposed one");
   }
 
   /** Gives the memory back. A second call does nothing. */

@@ -1,4 +1,4 @@
-import { fail, options } from "./assert.js";
+import { options } from "./assert.js";
 import type { Engine } from "./engine.js";
 import { checkOut } from "./ops/operands.js";
 import type { ImageLayout } from "./ops/window.js";
@@ -62,7 +62,7 @@ export class SparseTensor extends Shaped {
 
   /** @internal Byte addresses; checks that the tensor still lives. */
   get lists(): Lists {
-    if (this.disposed) fail("ERR_DISPOSED", "tensor", "a tensor that lives", "a disposed one");
+    this.assertLive("tensor");
     return listsAt(this.#ptr, this.rows, this.size);
   }
 
@@ -107,7 +107,7 @@ export class SparseTensor extends Shaped {
    */
   toDense(o?: { out?: Tensor | undefined }): Tensor {
     const { engine, dims: shape, size } = this;
-    void this.lists;
+    this.assertLive("tensor");
     const out = checkOut(engine, options("options", o, ["out"]).out, shape, []);
     return engine.produce(shape, out, [this.#turned ? size * 4 : 0], (y, [pixels]) => this.#spread(y.ptr, pixels));
   }

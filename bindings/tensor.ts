@@ -30,7 +30,7 @@ export class Tensor extends Shaped {
 
   /** @internal Byte address; checks that the tensor still lives. */
   get ptr(): number {
-    if (this.disposed) fail("ERR_DISPOSED", "tensor", "a tensor that lives", "a disposed one");
+    this.assertLive("tensor");
     return this.#storage.ptr;
   }
 
@@ -67,7 +67,7 @@ export class Tensor extends Shaped {
    * engine.tensor(new Float32Array(6), [2, 3]).reshape([6]).shape; // 6
    */
   reshape(shape: readonly number[]): Tensor {
-    void this.ptr;
+    this.assertLive("tensor");
     const checked = shapeOf("shape", shape);
     if (checked.size !== this.size) fail("ERR_SHAPE", "shape", `dimensions of ${this.size} elements`, shape);
     return new Tensor(this.engine, checked.shape, this.size, this.#storage);

@@ -28,6 +28,7 @@ import { type CsrArrays, toCsrArrays } from "./io/arrays.js";
 import { serialize } from "./io/packed.js";
 import type { Kernel, Structure } from "./kernels.js";
 import type { Convolution, ConvPlan } from "./ops/conv2d.js";
+import type { SparsePlan } from "./ops/sparse.js";
 import { type Detection, detectIn } from "./patterns/detect.js";
 import { Recent } from "./recent.js";
 import { Shaped } from "./shaped.js";
@@ -66,8 +67,8 @@ export interface WeightExplanation {
   alternatives: { format: Format; oneRow: number; manyRows: number }[];
 }
 
-/** Input maps that a weight keeps streams for; the least recently used goes first. */
-const KEPT_PLANS = 8;
+/** Plans, and as many streams, that a weight keeps; the least recently used goes first. */
+const KEPT = 8;
 
 /** A weight in the form its kernels read. Made by `engine.pack`. */
 export class PackedWeight extends Shaped {
@@ -81,16 +82,16 @@ export class PackedWeight extends Shaped {
   /** Streams by what reads them and the input map; the finalizer frees their entries, memory takes some out where it has no other room. */
   readonly #streams: Recent<string, Lowered>;
   /** @internal Plans of operations by input shape. */
-  readonly plans = new Recent<string | number, object>(KEPT_PLANS);
+  readonly plans = new Recent<string | number, object>(KEPT);
   /** @internal The plan of the last convolution. */
   lastConvolution: ConvPlan | undefined;
-  /** @internal The same of lists. */
-  lastOfLists: (Convolution & { plan: object }) | undefined;
+  /** @internal The plan of the last convolution of a SparseTensor. */
+  lastSparseConvolution: (Convolution & { plan: SparsePlan }) | undefined;
 
   /** @internal */
   constructor(engine: Engine, matrix: Matrix, shape: readonly number[], layout: WeightLayout, why: Why) {
     const { memory } = engine;
-    const streams = new Recent<string, Lowered>(KEPT_PLANS, ({ ptr }) => memory.free(ptr));
+    const streams = new Recent<string, Lowered>(KEPT, ({ ptr }) => memory.free(ptr));
     super(engine, shape, "weights", streams.entries);
     this.#streams = streams;
     this.matrix = matrix;
@@ -140,7 +141,7 @@ export class PackedWeight extends Shaped {
    * engine.pack(new Float32Array([0, 2, 0, 3]), [2, 2]).toDense(); // 0, 2, 0, 3
    */
   toDense(): Float32Array<ArrayBuffer> {
-    this.assertLive();
+    this.assertLive("w");
     const { rows, cols } = this.matrix;
     return fromRowMajor(unpack(this.matrix), rows, cols, columnsOf(this.dims, this.layout));
   }
@@ -158,7 +159,7 @@ export class PackedWeight extends Shaped {
    * w.toDense(); // 0, 4, 0, 5
    */
   update(values: Float32Array): void {
-    this.assertLive();
+    this.assertLive("w");
     const { matrix } = this;
     const given = floats("values", values, matrix.rows * matrix.cols);
     const source = new Source(given, this.dims, this.layout);
@@ -187,7 +188,7 @@ export class PackedWeight extends Shaped {
    * w.toCsr(); // data 2, 3; indices 1, 2; indptr 0, 1, 2
    */
   toCsr(): CsrArrays {
-    this.assertLive();
+    this.assertLive("w");
     return toCsrArrays(this.matrix);
   }
 
@@ -201,7 +202,7 @@ export class PackedWeight extends Shaped {
    * engine.deserialize(w.serialize()).weights.weight.toDense(); // 0, 2, 0, 0, 0, 3
    */
   serialize(name = "weight"): Uint8Array<ArrayBuffer> {
-    this.assertLive();
+    this.assertLive("w");
     return serialize([[name, this]]);
   }
 
@@ -214,11 +215,6 @@ export class PackedWeight extends Shaped {
    */
   explain(): WeightExplanation {
     return structuredClone(this.#explanation);
-  }
-
-  /** @internal */
-  assertLive(name = "w"): void {
-    if (this.disposed) fail("ERR_DISPOSED", name, "a weight that lives", "a disposed one");
   }
 
   /** @internal What dispatch needs to know of a use: the other way round, or in groups of a convolution. */

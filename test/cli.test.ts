@@ -20,7 +20,7 @@ import { fileURLToPath } from "node:url";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { type BenchRow, type BreakEven, breakEven, recommend } from "../bindings/cli/bench.js";
-import type { Machine } from "../bindings/cli/model.js";
+import type { Machine } from "../bindings/cli/machine.js";
 import { parseFormat } from "../bindings/cli/pack.js";
 import { table } from "../bindings/cli/table.js";
 import { formatName } from "../bindings/formats/format.js";

@@ -944,7 +944,7 @@ table("kWinners and toSparse", [
     return [
       ...[null, 5, {}, zeros(6)].map((out): Row => ["ERR_TYPE", "out", (f) => call(f, o(out)), describe(out)]),
       ["ERR_TYPE", "out", (f) => call(f, o(f.flat))],
-      ["ERR_DISPOSED", "tensor", (f) => call(f, o(f.goneSparse))],
+      ["ERR_DISPOSED", "out", (f) => call(f, o(f.goneSparse))],
       ["ERR_ENGINE", "out", (f) => call(f, o(f.otherSparse))],
       ["ERR_SHAPE", "out", (f) => call(f, o(f.sparseImage))],
     ];

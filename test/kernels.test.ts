@@ -5,6 +5,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { kernelCases } from "../bench/suites/kernels.js";
 import { type Build, type KernelFunction, loadKernels } from "../bindings/builds.js";
+import shipped from "../bindings/costs.json" with { type: "json" };
 import { type BlockMatrix, packBlock, splitBlocks } from "../bindings/formats/block.js";
 import { lowerColumns, lowerDenseColumns, type Part, type Reach, type Tap } from "../bindings/formats/columns.js";
 import { lowerDense, lowerDenseVector } from "../bindings/formats/dense.js";
@@ -2662,6 +2663,11 @@ test("every row of the manifest has a tester, and every tester a row", () => {
     "testers without a row",
   );
   assert.is(new Set(KERNELS.map((k) => k.name)).size, KERNELS.length, "two rows of one name");
+});
+
+test("every product's row of the manifest has its constants in costs.json, and nothing else has", () => {
+  const products = KERNELS.filter(({ op }) => op).map(({ name }) => name);
+  for (const { kernels } of Object.values(shipped)) assert.equal(Object.keys(kernels).sort(), products.sort());
 });
 
 test("every row of the manifest is benchmarked", async () => {

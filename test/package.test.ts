@@ -123,7 +123,7 @@ const CONSUMER = `
 import { createEngine, prune, serialize, Tensor, type Conv2dOptions, type LinearOptions, type PackOptions } from "skipzeros";
 import type { PackedWeight, SparseOutput, SparseTensor, TensorLike } from "skipzeros";
 
-interface Layer { bias?: Float32Array; out?: Tensor; format?: PackOptions["format"]; options?: LinearOptions & SparseOutput }
+interface Layer { bias?: Float32Array; threshold?: number; out?: Tensor; format?: PackOptions["format"]; options?: LinearOptions & SparseOutput }
 export async function use(layer: Layer, maxMemory: number | undefined, either: TensorLike | SparseTensor, conv: Conv2dOptions & SparseOutput) {
   const engine = await createEngine({ maxMemory });
   const w: PackedWeight = engine.pack(prune(new Float32Array(64), [8, 8], "2:4"), [8, 8], { format: layer.format });
@@ -134,6 +134,7 @@ export async function use(layer: Layer, maxMemory: number | undefined, either: T
   const image: Tensor | SparseTensor = engine.conv2d(either, w, conv);
   const pooled: Tensor | SparseTensor = engine.maxPool2d(either, { kernel: 2 });
   engine.explain("linear", x, w, layer.options);
+  engine.toSparse(x, { threshold: layer.threshold, out: undefined }).dispose();
   const bodies = [new Blob([w.serialize()]), new Blob([serialize({ w })]), new Blob([y.toArray()]), new Blob([w.toDense()])];
   // @ts-expect-error: a format is read, not set
   w.format = "csr";

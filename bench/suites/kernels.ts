@@ -155,7 +155,7 @@ export async function kernelCases(build: Build): Promise<KernelCase[]> {
     flops,
     bytes: SIZE * 8,
   });
-  const [run, plane] = [kernels, 28 * 28 * 4];
+  const plane = 28 * 28 * 4;
   const [indptrOf, indicesOf, valuesOf] = [785, SIZE + 4, SIZE + 4].map((n) => memory.alloc(n * 4));
   const work = memory.alloc(workBytes(1600));
   const line = memory.alloc(64 * 4);
@@ -168,46 +168,46 @@ export async function kernelCases(build: Build): Promise<KernelCase[]> {
   const others: KernelCase[] = [
     images(
       "f32_dense_depthwise",
-      () => run.f32_dense_depthwise(64, 1, taps, 9, x, x, plane, 112, y, 26, 26, 0, 0, 0, 0),
+      () => kernels.f32_dense_depthwise(64, 1, taps, 9, x, x, plane, 112, y, 26, 26, 0, 0, 0, 0),
       2 * 9 * 64 * 26 * 26,
       "64 × 28 × 28, 3 × 3",
     ),
     ...["f32_dense_depthwise_3x3_rows", "f32_dense_depthwise_3x3_columns"].map((name) =>
       images(
         name,
-        () => run[name](64, 1, 1, x, x, 28, 28, 1, 1, edges, y, 28, 28, 0, 0, 0, 0),
+        () => kernels[name](64, 1, 1, x, x, 28, 28, 1, 1, edges, y, 28, 28, 0, 0, 0, 0),
         2 * 9 * 64 * 28 * 28,
         "64 × 28 × 28",
       ),
     ),
-    images("f32_transpose", () => run.f32_transpose(64, 784, x, 784 * 4, y, 64 * 4), 0, "64 × 784"),
-    images("f32_pad", () => run.f32_pad(64, 26, 26, x, plane, 112, 4, y, plane, 27 * 4, 27 * 4), 0),
-    images("f32_copy", () => run.f32_copy(64, 28, 27, x, plane, 112, y, plane, 112), 0),
-    images("f32_to_lists", () => run.f32_to_lists(x, 784, 64, 0.5, indptrOf, indicesOf, valuesOf), 0, "784 × 64"),
-    images("f32_from_lists", () => run.f32_from_lists(784, 64, indptrOf, indicesOf, valuesOf, y), 0, "784 × 64"),
-    images("f32_binary", () => run.f32_binary(0, SIZE, x, 1, x, 1, y, 0, 6), SIZE),
-    images("f32_clamp", () => run.f32_clamp(SIZE, x, y, 0, 6), SIZE),
-    images("f32_sigmoid", () => run.f32_sigmoid(SIZE, x, y), SIZE),
-    images("f32_tanh", () => run.f32_tanh(SIZE, x, y), SIZE),
-    images("f32_softmax", () => run.f32_softmax(64, 784, x, y), SIZE, "64 × 784"),
+    images("f32_transpose", () => kernels.f32_transpose(64, 784, x, 784 * 4, y, 64 * 4), 0, "64 × 784"),
+    images("f32_pad", () => kernels.f32_pad(64, 26, 26, x, plane, 112, 4, y, plane, 27 * 4, 27 * 4), 0),
+    images("f32_copy", () => kernels.f32_copy(64, 28, 27, x, plane, 112, y, plane, 112), 0),
+    images("f32_to_lists", () => kernels.f32_to_lists(x, 784, 64, 0.5, indptrOf, indicesOf, valuesOf), 0, "784 × 64"),
+    images("f32_from_lists", () => kernels.f32_from_lists(784, 64, indptrOf, indicesOf, valuesOf, y), 0, "784 × 64"),
+    images("f32_binary", () => kernels.f32_binary(0, SIZE, x, 1, x, 1, y, 0, 6), SIZE),
+    images("f32_clamp", () => kernels.f32_clamp(SIZE, x, y, 0, 6), SIZE),
+    images("f32_sigmoid", () => kernels.f32_sigmoid(SIZE, x, y), SIZE),
+    images("f32_tanh", () => kernels.f32_tanh(SIZE, x, y), SIZE),
+    images("f32_softmax", () => kernels.f32_softmax(64, 784, x, y), SIZE, "64 × 784"),
     {
       name: "f32_k_winners",
       shape: "1600, k = 160",
-      run: () => run.f32_k_winners(x, 1, 1600, 1, 160, 0, 0, work, y + SIZE * 4, y, y + SIZE * 2),
+      run: () => kernels.f32_k_winners(x, 1, 1600, 1, 160, 0, 0, work, y + SIZE * 4, y, y + SIZE * 2),
       flops: 1600,
       bytes: 1600 * 4 + 160 * 8,
     },
-    images("f32_max_pool", () => run.f32_max_pool(64, 1, 28, 28, 2, 2, 2, 2, 0, 0, 0, 14, 14, line, x, y), SIZE),
-    images("f32_avg_pool", () => run.f32_avg_pool(64, 1, 28, 28, 2, 2, 2, 2, 0, 0, 0, 14, 14, 1, line, x, y), SIZE),
-    images("f32_global_avg_planes", () => run.f32_global_avg_planes(64, 784, x, y), SIZE),
+    images("f32_max_pool", () => kernels.f32_max_pool(64, 1, 28, 28, 2, 2, 2, 2, 0, 0, 0, 14, 14, line, x, y), SIZE),
+    images("f32_avg_pool", () => kernels.f32_avg_pool(64, 1, 28, 28, 2, 2, 2, 2, 0, 0, 0, 14, 14, 1, line, x, y), SIZE),
+    images("f32_global_avg_planes", () => kernels.f32_global_avg_planes(64, 784, x, y), SIZE),
     {
       name: "f32_spmm_runs",
       shape: "64 runs without strips",
-      run: () => run.f32_spmm_runs(list, list + runs, nothing.plan, x, y, 0, 0, 0, 0, 0),
+      run: () => kernels.f32_spmm_runs(list, list + runs, nothing.plan, x, y, 0, 0, 0, 0, 0),
       flops: 0,
       bytes: runs,
     },
-    images("f32_global_avg_pixels", () => run.f32_global_avg_pixels(784, 64, x, y), SIZE, "28 × 28 × 64"),
+    images("f32_global_avg_pixels", () => kernels.f32_global_avg_pixels(784, 64, x, y), SIZE, "28 × 28 × 64"),
   ];
   return [
     ...KERNELS.filter((k) => k.op === "spmm" || k.op === "spmv").map(product),

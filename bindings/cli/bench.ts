@@ -1,7 +1,7 @@
 // `skipzeros bench`: from how many zeros on each format pays on this machine.
-import { createEngine, type Engine, type PackedWeight, prune, type Tensor } from "../index.js";
+import { type Build, createEngine, type Engine, type PackedWeight, prune, type Tensor } from "../index.js";
 import { interleave, randomValues, type Timing, warmed } from "../timing.js";
-import { describeMachine, type Machine, machineOf } from "./model.js";
+import { describeMachine, type Machine, machineOf } from "./machine.js";
 import { parseFormat } from "./pack.js";
 import { progressOf } from "./progress.js";
 import { type Column, count, percent, table } from "./table.js";
@@ -10,7 +10,7 @@ export interface BenchArguments {
   quick?: boolean;
   only?: RegExp;
   json?: boolean;
-  simd: "auto" | "simd128" | "relaxed";
+  simd: "auto" | Build;
 }
 
 /** What the advice is given for, each on its own. */

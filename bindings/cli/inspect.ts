@@ -1,7 +1,8 @@
 // `skipzeros inspect`. It may only print what the library says: every number comes from inspect().
-import { createEngine, inspect } from "../index.js";
+import { type Build, createEngine, inspect } from "../index.js";
 import type { InspectRow, Measurement } from "../inspect.js";
-import { describeMachine, type Machine, machineOf, named, readModel } from "./model.js";
+import { describeMachine, type Machine, machineOf } from "./machine.js";
+import { named, readModel } from "./model.js";
 import { type Column, count, kib, percent, printable, table } from "./table.js";
 
 // With two spaces between columns both tables stay within 120.
@@ -27,7 +28,7 @@ const TIME_COLUMNS: Column[] = [
 export interface InspectArguments {
   measure?: boolean;
   json?: boolean;
-  simd: "auto" | "simd128" | "relaxed";
+  simd: "auto" | Build;
 }
 
 /** Sums over the rows of a report. */
@@ -116,12 +117,12 @@ function render({ file, machine, rows, totals }: Report): string {
   ];
   if (totals.measured) {
     const times = rows.flatMap((row) =>
-      (row.measured ?? []).map((m, i) => [i === 0 ? row.name : "", measuredOn(row, m), ...times3(m)]),
+      (row.measured ?? []).map((m, i) => [i === 0 ? row.name : "", measuredOn(row, m), ...timeCells(m)]),
     );
     const sums = totals.measured.map((m, i) => [
       i === 0 ? total : "",
       m.rows === 1 ? "1 row or image each" : `${m.rows} rows each (rank 2 only)`,
-      ...times3(m),
+      ...timeCells(m),
     ]);
     parts.push(table(TIME_COLUMNS, [...times, ...sums]));
   }
@@ -133,6 +134,6 @@ function measuredOn(row: InspectRow, { rows }: Measurement): string {
   return row.shape.length === 2 ? `linear, ${count(rows, "row")}` : (row.note ?? "");
 }
 
-function times3({ denseMs, packedMs, speedup }: Measurement): string[] {
+function timeCells({ denseMs, packedMs, speedup }: Measurement): string[] {
   return [denseMs.toFixed(4), packedMs.toFixed(4), `${speedup.toFixed(2)}x`];
 }

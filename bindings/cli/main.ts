@@ -4,7 +4,8 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import { parsePattern } from "../patterns.js";
 import { runBench } from "./bench.js";
 import { runInspect } from "./inspect.js";
-import { messageOf, version } from "./model.js";
+import { version } from "./machine.js";
+import { messageOf } from "./model.js";
 import { FORMATS, parseFormat, runPack } from "./pack.js";
 import { printable } from "./table.js";
 
@@ -19,6 +20,7 @@ const option =
     }
   };
 
+const regex = option((text) => new RegExp(text, "u"));
 const simd = () => new Option("--simd <build>", "engine build").choices(["auto", "simd128", "relaxed"]).default("auto");
 const json = ["--json", "print one JSON object in place of the tables"] as const;
 
@@ -54,16 +56,8 @@ program
     option(parsePattern),
   )
   .option("--format <format>", FORMATS, option(parseFormat))
-  .option(
-    "--only <regex>",
-    "pack (and prune) only tensors of such names",
-    option((text) => new RegExp(text, "u")),
-  )
-  .option(
-    "--skip <regex>",
-    "leave tensors of such names as they are",
-    option((text) => new RegExp(text, "u")),
-  )
+  .option("--only <regex>", "pack (and prune) only tensors of such names", regex)
+  .option("--skip <regex>", "leave tensors of such names as they are", regex)
   .option(...json)
   .addOption(simd())
   .action(runPack);
@@ -72,11 +66,7 @@ program
   .command("bench")
   .description("Measure for a minute from how many zeros on each format is faster than dense on this machine")
   .option("--quick", "fewer shapes and rounds: ten to twenty seconds")
-  .option(
-    "--only <regex>",
-    'measure only rows of such names, such as "linear, 1 row, 768 → 768, csr"',
-    option((text) => new RegExp(text, "u")),
-  )
+  .option("--only <regex>", 'measure only rows of such names, such as "linear, 1 row, 768 → 768, csr"', regex)
   .option(...json)
   .addOption(simd())
   .action(runBench);

@@ -15,6 +15,7 @@ import {
 import { basename, dirname, join, resolve } from "node:path";
 import { checkFormat, formatName } from "../formats/format.js";
 import {
+  type Build,
   createEngine,
   type Dtype,
   type Format,
@@ -26,7 +27,8 @@ import {
 import { isWeightMatrix } from "../inspect.js";
 import { isPacked } from "../io/packed.js";
 import { type Evenness, evenness, type ParsedPattern, prune } from "../patterns.js";
-import { describeMachine, type Machine, machineOf, messageOf, named, readModel } from "./model.js";
+import { describeMachine, type Machine, machineOf } from "./machine.js";
+import { messageOf, named, readModel } from "./model.js";
 import { progressOf } from "./progress.js";
 import { type Column, count, kib, percent, printable, table } from "./table.js";
 
@@ -36,7 +38,7 @@ export interface PackArguments {
   only?: RegExp;
   skip?: RegExp;
   json?: boolean;
-  simd: "auto" | "simd128" | "relaxed";
+  simd: "auto" | Build;
 }
 
 /** What became of one weight matrix. */

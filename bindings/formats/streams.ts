@@ -157,16 +157,14 @@ export function lowerSlices(memory: Memory, m: BlockMatrix): Lowered {
   const units = unitsOf(m);
   const rows = m.indptr.length - 1;
   const size = r * c;
-  const bounds = [0];
-  do bounds.push(Math.min(m.cols, (bounds.at(-1) as number) + VECTOR_COLUMNS));
-  while ((bounds.at(-1) as number) < m.cols);
+  const blocks = Math.max(1, Math.ceil(m.cols / VECTOR_COLUMNS));
+  const bounds = Array.from({ length: blocks + 1 }, (_, b) => Math.min(m.cols, b * VECTOR_COLUMNS));
   const cursors = cut(
     m,
     bounds.map((column) => Math.ceil(column / c)),
   );
   const slices = Math.ceil(rows / units);
   const record = 8 + units * 4;
-  const blocks = bounds.length - 1;
   const counts = new Uint32Array(rows);
   const orders: Uint32Array[] = [];
   const steps = new Uint32Array(blocks);
@@ -238,10 +236,8 @@ export function lowerNmVector(memory: Memory, w: NmMatrix): Lowered {
   const bytes = parts.reduce((sum, part) => sum + PLAN + align16(vectorsOf(part) * 2) + vectorsOf(part) * 16, TABLE);
   return lower(memory, bytes, (ptr) => {
     const { u32, u16, f32 } = memory;
-    const table = new Uint8Array(u32.buffer, ptr, TABLE);
-    for (let id = 0, to = 0; id < 256; id++) {
-      for (let lane = 0; lane < 4; lane++) for (let b = 0; b < 4; b++) table[to++] = ((id >> (2 * lane)) & 3) * 4 + b;
-    }
+    // A word numbers the four bytes of one input.
+    for (let i = 0; i < 1024; i++) u32[ptr / 4 + i] = 0x03020100 + (((i >> 2) >> (2 * (i & 3))) & 3) * 0x04040404;
     const passes: Pass[] = [];
     let at = ptr + TABLE;
     for (const part of parts) {

@@ -15,7 +15,7 @@ import { claimed, claimedOneOf, given } from "../formats/claims.js";
 import { validateComplementary } from "../formats/complementary.js";
 import { BLOCK_COLS, BLOCK_ROWS, formatOf, type Matrix } from "../formats/format.js";
 import { placesNm, validateNm } from "../formats/nm.js";
-import type { PackedWeight, WeightLayout } from "../weight.js";
+import { PackedWeight, type WeightLayout } from "../weight.js";
 import {
   readSafetensors,
   type SafetensorsEntry,
@@ -109,7 +109,7 @@ export function serialize(
     if (!Array.isArray(entry)) fail("ERR_TYPE", "weights", "pairs of a name and a weight", entry);
     const [name, value]: [string, Serializable] = entry;
     if (typeof name !== "string") fail("ERR_TYPE", "weights", "a name", name);
-    if (!isWeight(value)) {
+    if (!PackedWeight.is(value)) {
       tensors.push([name, value]);
       continue;
     }
@@ -129,9 +129,6 @@ export function serialize(
   }
   return writeSafetensors(tensors, Object.fromEntries(texts));
 }
-
-const isWeight = (value: unknown): value is PackedWeight =>
-  typeof value === "object" && value !== null && "matrix" in value && "assertLive" in value;
 
 function describe({ matrix, shape, layout, auto }: PackedWeight): string {
   const { kind } = matrix;

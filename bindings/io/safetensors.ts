@@ -8,14 +8,13 @@
 //
 // The header is read by its own small grammar. JSON.parse keeps the last of two equal names, rounds integers above
 // 2^53, and builds whatever a hostile header nests or repeats before anyone can look at it.
-import { fail, isBytes, kindOf, label, show, sizeOf } from "../assert.js";
+import { fail, isBytes, kindOf, label, MAX_RANK, show, sizeOf } from "../assert.js";
 
 /** The reference's limit: a longer header is an attack on the parser, not a model. */
 const MAX_HEADER_BYTES = 100_000_000;
 
 /** Limits of ours: no model comes near them, and a header of 100 MB would otherwise fill a browser tab. */
 const MAX_KEYS = 1_000_000;
-const MAX_RANK = 64;
 
 /** The array that holds a tensor's elements, in the reference's order: a file is sorted by it, backwards. */
 const DTYPES = {

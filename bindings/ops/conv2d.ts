@@ -110,22 +110,6 @@ const SIDE_BY_SIDE = 16;
 const PAGE = 4096;
 const L2 = 1024 * 1024;
 
-function planConv(
-  engine: Engine,
-  w: PackedWeight,
-  image: Images,
-  win: Window,
-  groups: number,
-  force: string | undefined,
-): ConvPlan {
-  const last = w.lastConvolution;
-  if (last && isOf(last, image, win, groups, force)) return last;
-  const { c, h, w: width, nhwc } = image;
-  const key = `${c} ${h} ${width} ${nhwc} ${groups} ${Object.values(win).join(" ")} ${forcedKey(force)}`;
-  w.lastConvolution = w.plans.get(key, () => makePlan(engine, w, image, win, groups, force)) as ConvPlan;
-  return w.lastConvolution;
-}
-
 /** What a plan of a convolution is of. */
 export interface Convolution {
   image: Images;
@@ -134,14 +118,19 @@ export interface Convolution {
   force: string | undefined;
 }
 
+function planConv(engine: Engine, w: PackedWeight, of: Convolution): ConvPlan {
+  const last = w.lastConvolution;
+  if (last && isOf(last, of)) return last;
+  const { image, win, groups, force } = of;
+  const { c, h, w: width, nhwc } = image;
+  const key = `${c} ${h} ${width} ${nhwc} ${groups} ${Object.values(win).join(" ")} ${forcedKey(force)}`;
+  w.lastConvolution = w.plans.get(key, () => makePlan(engine, w, of));
+  return w.lastConvolution;
+}
+
 /** Whether a plan is of a call: a layer meets the same images again and again, and putting a key together takes ten times as long. */
-export const isOf = (
-  plan: Convolution,
-  image: Images,
-  win: Window,
-  groups: number,
-  force: string | undefined,
-): boolean => plan.groups === groups && plan.force === force && same(plan.image, image) && same(plan.win, win);
+export const isOf = (plan: Convolution, { image, win, groups, force }: Convolution): boolean =>
+  plan.groups === groups && plan.force === force && same(plan.image, image) && same(plan.win, win);
 
 /** Whether two objects of one shape have the same fields. */
 function same<T extends object>(a: T, b: T): boolean {
@@ -161,11 +150,8 @@ function waysOf(
   engine: Engine,
   w: PackedWeight,
   work: Work,
-  image: Images,
-  win: Window,
-  groups: number,
+  { image, win, groups, force }: Convolution,
   pitch: number,
-  force: string | undefined,
 ): (Candidate & { runs: number })[] {
   const { oh, ow } = win;
   const structure = w.structure(false, groups);
@@ -287,14 +273,8 @@ function planesOf(image: Images, win: Window): Planes {
   return { pitch: Math.max(1, ow, held - shared), lay };
 }
 
-function makePlan(
-  engine: Engine,
-  w: PackedWeight,
-  image: Images,
-  win: Window,
-  groups: number,
-  force: string | undefined,
-): ConvPlan {
+function makePlan(engine: Engine, w: PackedWeight, of: Convolution): ConvPlan {
+  const { image, win, groups } = of;
   const { kh, kw, oh, ow } = win;
   const [features, perGroup] = w.dims;
   // A strip touches so much of each channel: kh rows of it, and part of a cache line before or after. Of one row a panel's number of
@@ -309,7 +289,7 @@ function makePlan(
     channelsPerBlock,
   };
   const planes = planesOf(image, win);
-  const ways = waysOf(engine, w, work, image, win, groups, planes.pitch, force);
+  const ways = waysOf(engine, w, work, of, planes.pitch);
   const best = ways[0] ?? { cuts: [], ns: 0, runs: 1 };
   const { runs } = best;
   const depthwise = best.cuts.find(({ kernel }) => kernel.op === "depthwise")?.kernel;
@@ -362,12 +342,9 @@ function makePlan(
     }
   }
   return {
+    ...of,
     ways,
     strips,
-    image,
-    win,
-    groups,
-    force,
     pitch,
     columns,
     runs,
@@ -413,10 +390,11 @@ function inside(start: number, step: number, size: number, count: number): Span 
 export function planPointwise(engine: Engine, w: PackedWeight, n: number, force?: string): ConvPlan {
   const image: Images = { n: 1, c: w.dims[1], h: 1, w: n, nhwc: false };
   const win: Window = { kh: 1, kw: 1, sh: 1, sw: 1, dh: 1, dw: 1, top: 0, left: 0, bottom: 0, right: 0, oh: 1, ow: n };
-  return planConv(engine, w, image, win, 1, force);
+  return planConv(engine, w, { image, win, groups: 1, force });
 }
 
-export function checked(x: Input, w: PackedWeight, o: Conv2dOptions) {
+/** A convolution whose shapes fit, and the shape of its result. */
+export function checkConv2d(x: Input, w: PackedWeight, o: Conv2dOptions): { of: Convolution; shape: number[] } {
   if (w.dims.length !== 4) fail("ERR_SHAPE", "w", "4 dimensions [out, in / groups, kh, kw]", w.dims);
   const image = images(x, o.layout);
   const groups = o.groups === undefined ? 1 : integer("groups", o.groups, 1);
@@ -430,14 +408,14 @@ export function checked(x: Input, w: PackedWeight, o: Conv2dOptions) {
   const shape = imageShape(image, image.n, features, win.oh, win.ow);
   // Before anything is planned for it.
   sizeOf("result", shape);
-  return { image, groups, win, shape };
+  return { of: { image, win, groups, force: o.forceKernel }, shape };
 }
 
 /** For `explain`. */
 export function planConv2d(engine: Engine, x: Input, w: PackedWeight, o: Conv2dOptions): ProductPlan {
-  const { image, groups, win } = checked(x, w, o);
-  const { ways } = planConv(engine, w, image, win, groups, o.forceKernel);
-  const pixels = image.n * win.oh * win.ow;
+  const { of } = checkConv2d(x, w, o);
+  const { ways } = planConv(engine, w, of);
+  const pixels = of.image.n * of.win.oh * of.win.ow;
   const all = w.dims.reduce((a, b) => a * b, 1);
   return { ways, macs: macsOf(w, ways) * pixels, denseMacs: all * pixels };
 }
@@ -447,9 +425,9 @@ export function conv2d(engine: Engine, xIn: unknown, wIn: unknown, o: Conv2dOpti
   const w = weight(engine, "w", wIn);
   const x = inputOrLists(engine, "x", xIn);
   const opts = options("options", o, CONV2D);
-  const { image, groups, win, shape } = checked(x, w, opts);
+  const { of, shape } = checkConv2d(x, w, opts);
   const f = fused(engine, opts, shape, w.dims[0], x);
-  return convolve(engine, w, x, planConv(engine, w, image, win, groups, opts.forceKernel), image.n, shape, f);
+  return convolve(engine, w, x, planConv(engine, w, of), of.image.n, shape, f);
 }
 
 /** Runs a plan over a batch of n images. */
@@ -497,6 +475,33 @@ export function convolve(
     if (f.residual && direct) copyInto(engine, f.residual, y.ptr);
     const residual = direct ? 0 : place(engine, f.residual, ptrs[2]);
     const ending = { bias, accumulate: f.residual !== undefined, fused: f };
+    /** Copies n channels of an image from the given one on into padded planes, and tells where to read them. */
+    const padFrom = (source: number, channel: number, n: number): number => {
+      phases.forEach((phase, p) => {
+        const at = source + (channel * pixels + phase.y * image.w + phase.x) * 4;
+        const to = planes + p * channels * plane;
+        const [row, col] = [win.sh * image.w * 4, win.sw * 4];
+        pad(n, phase.rows, phase.cols, at, pixels * 4, row, col, to, plane, phase.head * 4, pitch * 4);
+      });
+      return phases.length ? planes : source + channel * pixels * 4;
+    };
+
+    /** Between the result's own order and the flat planes; `inward` for a residual. */
+    const layOut = (own: number, flatTo: number, inward: boolean): void => {
+      const row = depthwise ? ow : pitch;
+      if (!nhwc) {
+        if (inward) copy(features, oh, ow, own, outputs * 4, ow * 4, flatTo, flat, row * 4);
+        else copy(features, oh, ow, flatTo, flat, row * 4, own, outputs * 4, ow * 4);
+        return;
+      }
+      for (let r = 0; r < oh; r++) {
+        const pixel = own + r * ow * features * 4;
+        const line = flatTo + r * row * 4;
+        if (inward) transpose(ow, features, pixel, features * 4, line, flat);
+        else transpose(features, ow, line, flat, pixel, features * 4);
+      }
+    };
+
     for (let i = 0; i < n; i++) {
       let source = from + i * image.c * pixels * 4;
       if (nhwc) {
@@ -508,17 +513,6 @@ export function convolve(
       const stride = direct ? outputs * 4 : flat;
       const before = residual + i * features * outputs * 4;
       if (residual) layOut(before, to, true);
-
-      /** Copies n channels from the given one on into padded planes, and tells where to read them. */
-      const padFrom = (channel: number, n: number): number => {
-        phases.forEach((phase, p) => {
-          const at = source + (channel * pixels + phase.y * image.w + phase.x) * 4;
-          const to = planes + p * channels * plane;
-          const [row, col] = [win.sh * image.w * 4, win.sw * 4];
-          pad(n, phase.rows, phase.cols, at, pixels * 4, row, col, to, plane, phase.head * 4, pitch * 4);
-        });
-        return phases.length ? planes : source + channel * pixels * 4;
-      };
 
       if (depthwise) {
         const multiplier = features / image.c;
@@ -533,7 +527,7 @@ export function convolve(
           for (let c = 0; c < image.c; c += channels) {
             const n = Math.min(channels, image.c - c) * multiplier;
             const own = weights + c * multiplier * map.taps.length * 4;
-            const from = padFrom(c, n / multiplier);
+            const from = padFrom(source, c, n / multiplier);
             run(n, multiplier, lowered.ptr, map.taps.length, own, from, plane, pitch * 4, ...rest(c * multiplier));
           }
         }
@@ -549,25 +543,19 @@ export function convolve(
           runStrips(engine, lowered, now, list, panelsAt - now[0].x, to, stride, plan.columnsAtOnce, ending);
         }
       } else {
-        runStrips(engine, lowered, plan.strips, list, padFrom(0, image.c), to, stride, plan.columnsAtOnce, ending);
+        runStrips(
+          engine,
+          lowered,
+          plan.strips,
+          list,
+          padFrom(source, 0, image.c),
+          to,
+          stride,
+          plan.columnsAtOnce,
+          ending,
+        );
       }
       if (!direct) layOut(result, to, false);
-
-      /** Between the result's own order and the flat planes; `inward` for a residual. */
-      function layOut(own: number, flatTo: number, inward: boolean): void {
-        const row = depthwise ? ow : pitch;
-        if (!nhwc) {
-          if (inward) copy(features, oh, ow, own, outputs * 4, ow * 4, flatTo, flat, row * 4);
-          else copy(features, oh, ow, flatTo, flat, row * 4, own, outputs * 4, ow * 4);
-          return;
-        }
-        for (let r = 0; r < oh; r++) {
-          const pixel = own + r * ow * features * 4;
-          const line = flatTo + r * row * 4;
-          if (inward) transpose(ow, features, pixel, features * 4, line, flat);
-          else transpose(features, ow, line, flat, pixel, features * 4);
-        }
-      }
     }
   });
 }

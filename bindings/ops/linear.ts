@@ -111,7 +111,7 @@ export function planLinear(
     sizeOf("result", shape);
     const ways = waysOf(engine, w, m, k, rows, panelMapFor(rows), force, transposed);
     return { ways, map: panelMapOf(ways[0]?.cuts ?? []), macs: macsOf(w, ways) * rows };
-  }) as RowsPlan;
+  });
   return { shape, rows, ways, map, macs, denseMacs: m * k * rows };
 }
 

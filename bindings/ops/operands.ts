@@ -54,8 +54,7 @@ export interface Input {
 /** @throws TypeError `ERR_TYPE`, RangeError `ERR_SHAPE`, `ERR_LENGTH`, `ERR_DISPOSED`, `ERR_ENGINE` */
 export function input(engine: Engine, name: string, value: unknown, expected = "a tensor or { data, shape }"): Input {
   if (Tensor.is(value)) {
-    if (value.engine !== engine) fail("ERR_ENGINE", name, "a tensor of this engine", "one of another engine");
-    if (value.disposed) fail("ERR_DISPOSED", name, "a tensor that lives", "a disposed one");
+    value.assertLive(name, engine);
     return { shape: value.dims, size: value.size, tensor: value };
   }
   if (typeof value !== "object" || value === null || !("data" in value) || !("shape" in value || "dims" in value)) {
@@ -69,8 +68,7 @@ export function input(engine: Engine, name: string, value: unknown, expected = "
 /** As {@link input}, of a sparse tensor too. */
 export function inputOrLists(engine: Engine, name: string, value: unknown): Input {
   if (!SparseTensor.is(value)) return input(engine, name, value);
-  if (value.engine !== engine) fail("ERR_ENGINE", name, "a tensor of this engine", "one of another engine");
-  if (value.disposed) fail("ERR_DISPOSED", name, "a tensor that lives", "a disposed one");
+  value.assertLive(name, engine);
   return { shape: value.dims, size: value.size, lists: value };
 }
 
@@ -87,8 +85,7 @@ export function own(engine: Engine, name: string, value: unknown, length: number
 /** A weight of this engine, alive. */
 export function weight(engine: Engine, name: string, value: unknown): PackedWeight {
   if (!PackedWeight.is(value)) fail("ERR_TYPE", name, "a packed weight (engine.pack)", value);
-  if (value.engine !== engine) fail("ERR_ENGINE", name, "a weight of this engine", "one of another engine");
-  value.assertLive(name);
+  value.assertLive(name, engine);
   return value;
 }
 

@@ -53,8 +53,7 @@ function pool2d(
   const out = checkOut(engine, o.out, shape, [x]);
   const inner = image.nhwc ? image.c : 1;
   const planes = image.nhwc ? image.n : image.n * image.c;
-  // Vectors of four outputs, two apart, read up to seven pixels and a kernel past the last one.
-  const line = (image.w + left + right + 2 * kw + 16) * inner * 4;
+  const line = ((image.w + left + right) * inner + 16) * 4;
   return engine.produce(shape, out, [placeBytes(x), line], (y, [xs, ls]) => {
     if (!y.size) return;
     const sizes = [planes, inner, image.h, image.w, kh, kw, sh, sw, top, left, right, oh, ow, ...counting];

@@ -1,6 +1,6 @@
 // Products with sparse activations: each active input walks its column of the weights. Above the density where walking all
 // inputs is faster, the activations are spread out and the dense-input kernels run.
-import { fail, oneOf, options, sizeOf } from "../assert.js";
+import { fail, oneOf, options } from "../assert.js";
 import { costOf } from "../costs.js";
 import { type Candidate, forcedKey, kernelsFor } from "../dispatch.js";
 import type { Engine } from "../engine.js";
@@ -8,7 +8,7 @@ import type { Kernel } from "../kernels.js";
 import type { SparseTensor } from "../sparse-tensor.js";
 import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
-import { CONV2D, type Conv2dOptions, checked, conv2d, isOf, planConv2d } from "./conv2d.js";
+import { CONV2D, type Conv2dOptions, checkConv2d, conv2d, isOf, planConv2d } from "./conv2d.js";
 import { LINEAR, type LinearOptions, linear, macsOf, type ProductPlan, planLinear } from "./linear.js";
 import { type Fused, fused, type Input, inputOrLists, place, placeBytes, weight } from "./operands.js";
 import { maxPool2d, POOL, type PoolOptions } from "./pool.js";
@@ -41,7 +41,7 @@ interface Line {
 }
 
 /** What does not change with the activations. */
-interface SparsePlan {
+export interface SparsePlan {
   walk: Walk;
   lines: Line[];
   /** The way over dense activations, and what spreading them out adds to it. */
@@ -184,7 +184,7 @@ function planLinearSparse(
     };
     const dense = () => planLinear(engine, { shape: [rows, k], size: x.size }, w, force).ways[0];
     return makePlan(engine, w, x.size, walk, force, dense);
-  }) as SparsePlan;
+  });
   const shape = x.dims.slice();
   shape[shape.length - 1] = w.dims[0];
   return { plan, shape, planes: false };
@@ -192,13 +192,12 @@ function planLinearSparse(
 
 function planConv2dSparse(engine: Engine, x: SparseTensor, w: PackedWeight, o: Conv2dOptions): Planned {
   const input: Input = { shape: x.dims, size: x.size, lists: x };
-  const { image, groups, win, shape } = checked(input, w, o);
-  sizeOf("result", shape);
+  const { of, shape } = checkConv2d(input, w, o);
+  const { image, win, groups, force } = of;
   // One plan for both layouts: only the order of the result's dimensions differs.
   const planned = (plan: SparsePlan) => ({ plan, shape, planes: !image.nhwc });
-  const { forceKernel: force } = o;
-  const last = w.lastOfLists;
-  if (last && isOf(last, image, win, groups, force)) return planned(last.plan as SparsePlan);
+  const last = w.lastSparseConvolution;
+  if (last && isOf(last, of)) return planned(last.plan);
   const geometry = ` ${groups} ${image.h} ${image.w} ${Object.values(win).join(" ")}`;
   const key = `sparse ${image.n}${geometry} ${forcedKey(force)}`;
   const plan = w.plans.get(key, () => {
@@ -217,8 +216,8 @@ function planConv2dSparse(engine: Engine, x: SparseTensor, w: PackedWeight, o: C
       spread: byRow ? (kernel) => spreadOfRows(oh * ow, m, groups, kernel) : spreadsOfImage(image, win, m, groups),
     };
     return makePlan(engine, w, x.size, walk, force, () => planConv2d(engine, input, w, o).ways[0]);
-  }) as SparsePlan;
-  w.lastOfLists = { plan, image, win, groups, force };
+  });
+  w.lastSparseConvolution = { ...of, plan };
   return planned(plan);
 }
 
@@ -263,8 +262,11 @@ export function explainSparse(
   const { plan } = OPS[op].plan(engine, x, w, o);
   const { walk, lines } = plan;
   const { nnz } = x;
-  const ways = lines.map(({ kernel, fixed, input }) => ({ cuts: [{ kernel, strips: 1 }], ns: fixed + nnz * input }));
-  if (plan.densely) ways.push(plan.densely as (typeof ways)[number]);
+  const ways: Candidate[] = lines.map(({ kernel, fixed, input }) => ({
+    cuts: [{ kernel, strips: 1 }],
+    ns: fixed + nnz * input,
+  }));
+  if (plan.densely) ways.push(plan.densely);
   ways.sort((a, b) => a.ns - b.ns);
   const best = ways[0]?.cuts[0].kernel;
   const stored = macsOf(w, ways);

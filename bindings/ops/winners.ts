@@ -1,7 +1,7 @@
 // Sparse activations: k-winners, what is above a threshold, and lists that the user has.
 import { fail, finite, flag, floats, integer, kindOf, oneOf, options, shapeOf, share } from "../assert.js";
 import type { Engine } from "../engine.js";
-import { listBytes, type listsAt, SparseTensor } from "../sparse-tensor.js";
+import { type Lists, listBytes, SparseTensor } from "../sparse-tensor.js";
 import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
 import { checkOut, type Input, inputOrLists, own, place, placeBytes, sameShape } from "./operands.js";
@@ -57,7 +57,7 @@ export interface KWinnersDenseOptions extends Omit<KWinnersOptions, "out"> {
 /** Options of `engine.toSparse`. */
 export interface ToSparseOptions {
   /** Elements with |x| ≤ threshold are dropped. Default 0: exact zeros, as ReLU leaves them. */
-  threshold?: number;
+  threshold?: number | undefined;
   /** Order of an image's dimensions; default that of a SparseTensor, else `"nchw"`. */
   layout?: ImageLayout | undefined;
   /** A result to use again: of the same shape. */
@@ -93,8 +93,7 @@ function featuresOf({ shape }: Input): RowsOf {
 function checkSparseOut(engine: Engine, out: unknown, x: Input, { layout }: RowsOf): SparseTensor | undefined {
   if (out === undefined) return undefined;
   if (!SparseTensor.is(out)) fail("ERR_TYPE", "out", "a sparse tensor", out);
-  if (out.engine !== engine) fail("ERR_ENGINE", "out", "a tensor of this engine", "one of another engine");
-  void out.lists;
+  out.assertLive("out", engine);
   if (out.layout !== layout || !sameShape(out.dims, x.shape)) {
     fail("ERR_SHAPE", "out", `the shape [${x.shape.join(", ")}]${layout ? ` as ${layout}` : ""}`, out.shape);
   }
@@ -108,7 +107,7 @@ function lists(
   of: RowsOf,
   out: SparseTensor | undefined,
   scratch: number[],
-  write: (from: number, at: ReturnType<typeof listsAt>, scratch: number[]) => void,
+  write: (from: number, at: Lists, scratch: number[]) => void,
 ): SparseTensor {
   const { memory } = engine;
   const { rows, cols, apart, samples, layout } = of;
@@ -167,11 +166,7 @@ function contest(engine: Engine, xIn: unknown, o: EitherOptions): Contest {
   if ((count === undefined) === (fraction === undefined)) {
     fail("ERR_VALUE", "options", "either k or fraction", count === undefined ? "neither" : "both");
   }
-  let k = 0;
-  if (count !== undefined) k = integer("k", count, 0);
-  else {
-    k = Math.round(share("fraction", fraction) * candidates);
-  }
+  const k = count === undefined ? Math.round(share("fraction", fraction) * candidates) : integer("k", count, 0);
   const factors = boost === undefined ? undefined : factorsOf(boost, of.cols, candidates ? k / candidates : 0);
   return { x, of, scopeRows, k, factors, flags, out };
 }

@@ -186,8 +186,9 @@ export function gridOf(rows: number, cols: number, { block, tile, keep, sparsity
   const gridRows = Math.ceil(rows / blockRows);
   const gridCols = Math.ceil(cols / blockCols);
   const blocks = gridRows * gridCols;
-  const inAll = { tileRows: gridRows, tileCols: gridCols, keep: tile ? keep : blocks - Math.round(sparsity * blocks) };
   // A tile beyond the matrix is cut to it, so that no buffer is larger than the matrix.
-  const inTiles = tile && { tileRows: Math.min(tile[0], gridRows), tileCols: Math.min(tile[1], gridCols), keep };
-  return { rows, cols, blockRows, blockCols, gridRows, gridCols, ...(inTiles ?? inAll) };
+  const tiles = tile
+    ? { tileRows: Math.min(tile[0], gridRows), tileCols: Math.min(tile[1], gridCols), keep }
+    : { tileRows: gridRows, tileCols: gridCols, keep: blocks - Math.round(sparsity * blocks) };
+  return { rows, cols, blockRows, blockCols, gridRows, gridCols, ...tiles };
 }
