@@ -24,10 +24,14 @@ import { interleave } from "./rounds.js";
 import { blocks } from "./weights.js";
 
 const SHIPPED = "bindings/costs.json";
-const { values: flags } = args("npm run calibrate -- [--simd BUILD] [--out FILE]", {
-  options: { simd: { type: "string" }, out: { type: "string" } },
+const usage = "npm run calibrate -- [--simd BUILD] [--out FILE]";
+const { values: flags } = args(usage, {
+  options: { simd: { type: "string", default: "auto" }, out: { type: "string" } },
 });
-const engine = await createEngine({ simd: (flags.simd ?? "auto") as "auto" | Build });
+const engine = await createEngine({ simd: flags.simd as "auto" | Build }).catch((error: Error) => {
+  console.error(`${error.message}\nusage: ${usage}`);
+  process.exit(1);
+});
 const build = engine.simd;
 
 const ROUNDS = 15;

@@ -89,6 +89,7 @@ function speedup(rows: readonly Row[]): Spec | undefined {
     sort: ["csr", "block 4x1"],
     scale: { range: COLOURS },
     title: null,
+    legend: { symbolOpacity: 1 },
   };
   const panel = (op: string) => {
     const of = (values: readonly { op: string }[]) => ({ values: values.filter((value) => value.op === op) });

@@ -14,19 +14,32 @@ const { values: flags, positionals } = args(usage, {
   allowPositionals: true,
   options: { out: { type: "string", default: "out/bench" } },
 });
-if (positionals.length !== 1) {
-  console.error(`usage: ${usage}`);
+if (positionals.length !== 1) stop(`usage: ${usage}`);
+function stop(why: string): never {
+  console.error(why);
   process.exit(1);
 }
-let results: Results;
+
+const isResults = (json: Partial<Results> | null): json is Results =>
+  Array.isArray(json?.rows) && json.rows.every((row) => typeof row?.suite === "string") && json.machine !== undefined;
+
+function resultsIn(file: string): Results {
+  let json: Results;
+  try {
+    json = JSON.parse(readFileSync(file, "utf8"));
+  } catch (error) {
+    return stop(`${file} cannot be read: ${(error as Error).message}`);
+  }
+  return isResults(json) ? json : stop(`${file} is no result of npm run bench`);
+}
+
+const results = resultsIn(positionals[0]);
 try {
-  results = JSON.parse(readFileSync(positionals[0], "utf8"));
+  mkdirSync(flags.out, { recursive: true });
 } catch (error) {
-  console.error(`${positionals[0]} cannot be read: ${(error as Error).message}`);
-  process.exit(1);
+  stop(`${flags.out} is no folder to write to: ${(error as Error).message}`);
 }
 const drawn = await pictures(results);
-mkdirSync(flags.out, { recursive: true });
 const files = Object.entries(drawn).map(([name, svg]) => [`${name}.svg`, svg]);
 for (const [name, text] of [...files, ["report.html", page(results, drawn)]]) {
   writeFileSync(join(flags.out, name), `${text}\n`);

@@ -43,6 +43,17 @@ function revectorized(): Map<string, number> {
   }
 }
 
+if (flags.json !== undefined) {
+  // Now, as it takes a while until there is something to write.
+  try {
+    mkdirSync(dirname(flags.json), { recursive: true });
+    writeFileSync(flags.json, "", { flag: "a" });
+  } catch (error) {
+    console.error(`--json: ${flags.json || "an empty name"} cannot be written: ${(error as Error).message}`);
+    process.exit(1);
+  }
+}
+
 console.log(describe(machine, rounds));
 const bench = new Bench(builds, rounds, words, console.log, flags.revectorize ? revectorized() : undefined);
 for (const [name, suite] of Object.entries(SUITES)) {
@@ -60,7 +71,4 @@ if (bench.rows.length === 0) {
   process.exitCode = 1;
 }
 const results: Results = { machine, rounds, rows: bench.rows };
-if (flags.json) {
-  mkdirSync(dirname(flags.json), { recursive: true });
-  writeFileSync(flags.json, JSON.stringify(results, null, 1));
-}
+if (flags.json) writeFileSync(flags.json, JSON.stringify(results, null, 1));

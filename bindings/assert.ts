@@ -34,7 +34,8 @@ export function show(value: unknown): string {
     if (value.length > 8) return `an array of ${value.length}`;
     return `[${value.map((v) => (typeof v === "object" && v !== null ? "…" : show(v))).join(", ")}]`;
   }
-  if (ArrayBuffer.isView(value) && "length" in value) return `${value.constructor.name}(${value.length})`;
+  const array = kindOf(value);
+  if (array) return `${array}(${lengthOf.call(value)})`;
   const kind = value.constructor?.name;
   if (typeof kind !== "string" || kind === "" || kind.length > 40) return "an object";
   return `${/^[AEIOU]/.test(kind) ? "an" : "a"} ${kind}`;
@@ -102,9 +103,13 @@ export const MAX_ELEMENTS = 2 ** 30 - 16;
 /** More dimensions than any framework has. */
 export const MAX_RANK = 32;
 
-/** The name of an array's class, another realm's (a frame's, a test runner's) too; undefined for what is no view of a buffer. */
-export const kindOf = (value: unknown): string | undefined =>
-  ArrayBuffer.isView(value) ? Reflect.get(value, Symbol.toStringTag) : undefined;
+/** What a typed array is and how long, whatever its class says: that decides what is written where. */
+const own = (key: PropertyKey): (() => unknown) =>
+  Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), key)?.get as () => unknown;
+const [tagOf, lengthOf] = [own(Symbol.toStringTag), own("length")];
+
+/** The name of a typed array's class, another realm's (a frame's, a test runner's) too; undefined for what is none. */
+export const kindOf = (value: unknown): string | undefined => tagOf.call(value) as string | undefined;
 
 /** A file's bytes. */
 export const isBytes = (value: unknown): value is Uint8Array | ArrayBuffer =>
@@ -140,12 +145,12 @@ export function sizeOf(name: string, shape: unknown): number {
   return size;
 }
 
-export const isFloats = (value: unknown): value is Float32Array =>
-  value instanceof Float32Array || kindOf(value) === "Float32Array";
+export const isFloats = (value: unknown): value is Float32Array => kindOf(value) === "Float32Array";
 
 /** A `Float32Array` of exactly `length` elements. For none a new one: a detached array has none either, but no view can be made of it. */
 export function floats(name: string, value: unknown, length: number): Float32Array {
   if (!isFloats(value)) fail("ERR_TYPE", name, "a Float32Array", value);
-  if (value.length !== length) fail("ERR_LENGTH", name, `${length} elements`, value.length);
+  const count = lengthOf.call(value);
+  if (count !== length) fail("ERR_LENGTH", name, `${length} elements`, count);
   return length ? value : new Float32Array();
 }

@@ -199,7 +199,7 @@ export class Engine {
    * w.toDense(); // 0, 2, 0, 0, 0, 3
    */
   fromCsr(data: Float32Array, indices: IndexArray, indptr: IndexArray, shape: readonly number[]): PackedWeight {
-    return this.#given(() => matrixFromCsr(data, indices, indptr, shape), shape);
+    return this.#given((shape) => matrixFromCsr(data, indices, indptr, shape), shape);
   }
 
   /**
@@ -224,7 +224,7 @@ export class Engine {
     shape: readonly number[],
     blockSize: readonly [rows: number, cols: number],
   ): PackedWeight {
-    return this.#given(() => matrixFromBsr(data, indices, indptr, shape, blockSize), shape);
+    return this.#given((shape) => matrixFromBsr(data, indices, indptr, shape, blockSize), shape);
   }
 
   /**
@@ -249,7 +249,7 @@ export class Engine {
    * w.toDense(); // 1, 0, 0, 2, 0, 3, 4, 0
    */
   fromNm(values: Float32Array, indices: IndexArray, shape: readonly number[], format: NmLayout): PackedWeight {
-    return this.#given(() => matrixFromNm(values, indices, shape, format), shape);
+    return this.#given((shape) => matrixFromNm(values, indices, shape, format), shape);
   }
 
   /**
@@ -274,10 +274,11 @@ export class Engine {
     return { weights, tensors, metadata };
   }
 
-  #given(matrix: () => Matrix, shape: readonly number[]): PackedWeight {
+  #given(matrix: (shape: readonly number[]) => Matrix, given: readonly number[]): PackedWeight {
     void this.memory;
-    const layout = shape?.length === 4 ? "oihw" : "oi";
-    return givenWeight(this, matrix(), [...shape], layout, false, "given in this format");
+    const { shape } = shapeOf("shape", given);
+    const layout = shape.length === 4 ? "oihw" : "oi";
+    return givenWeight(this, matrix(shape), shape, layout, false, "given in this format");
   }
 
   /**
@@ -434,7 +435,7 @@ export class Engine {
   }
 
   /**
-   * max(0, x).
+   * max(0, x) of each element; the result has the shape of x.
    * @throws as {@link linear}
    * @example
    * engine.relu({ data: new Float32Array([-1, 2]), shape: [2] }).data; // 0, 2
@@ -444,7 +445,7 @@ export class Engine {
   }
 
   /**
-   * 1 / (1 + e⁻ˣ), to about two units in the last place; 0 below −88.7.
+   * 1 / (1 + e⁻ˣ) of each element, to about two units in the last place; 0 below −88.7. The result has the shape of x.
    * @throws as {@link linear}
    * @example
    * engine.sigmoid({ data: new Float32Array([0]), shape: [1] }).data; // 0.5
@@ -454,7 +455,7 @@ export class Engine {
   }
 
   /**
-   * Hyperbolic tangent, to about two units in the last place.
+   * Hyperbolic tangent of each element, to about two units in the last place. The result has the shape of x.
    * @throws as {@link linear}
    * @example
    * engine.tanh({ data: new Float32Array([0, 20]), shape: [2] }).data; // 0, 1
@@ -464,7 +465,7 @@ export class Engine {
   }
 
   /**
-   * Softmax along the last dimension.
+   * Softmax along the last dimension, whose elements then sum to 1; the result has the shape of x.
    * @throws as {@link linear}
    * @example
    * engine.softmax({ data: new Float32Array([1, 1]), shape: [2] }).data; // 0.5, 0.5

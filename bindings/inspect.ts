@@ -6,7 +6,7 @@ import { formatName, unpack } from "./formats/format.js";
 import { Source } from "./formats/source.js";
 import { isPacked } from "./io/packed.js";
 import type { Dtype, SafetensorsData, SafetensorsEntry, SafetensorsFile } from "./io/safetensors.js";
-import { readSafetensors, toFloat32 } from "./io/safetensors.js";
+import { isDtype, readSafetensors, toFloat32 } from "./io/safetensors.js";
 import { type Bitmap, blocksOf, popcount } from "./patterns/bitmap.js";
 import { detectIn } from "./patterns/detect.js";
 import type { Tensor } from "./tensor.js";
@@ -92,7 +92,8 @@ const ROUNDS = 9;
  * @param choices whether to measure as well
  * @returns a row for each matrix: packed weights first, then other tensors, both in the order of the source
  * @throws TypeError `ERR_TYPE` for a wrong argument, or data that is not in the array of its dtype
- * @throws RangeError `ERR_FORMAT` for bytes that are no safetensors file, `ERR_MEMORY` if a matrix does not fit the
+ * @throws RangeError `ERR_LENGTH` for data of another length than its shape, `ERR_VALUE` for an unknown option or dtype, `ERR_DISPOSED`,
+ *   `ERR_FORMAT` for bytes that are no safetensors file, `ERR_MEMORY` if a matrix does not fit the
  *   engine, `ERR_UNSUPPORTED` if it should measure and the host's clock stands still
  * @example
  * ```ts
@@ -134,6 +135,7 @@ export function inspect(engine: Engine, source: InspectSource, choices?: Inspect
     }
     const { dtype = "F32", data } = tensor;
     if (!isShape(tensor.shape)) fail("ERR_TYPE", `${name}.shape`, "an array of dimensions", tensor.shape);
+    if (!isDtype(dtype)) fail("ERR_VALUE", `${name}.dtype`, "a dtype of safetensors", dtype);
     if (!ArrayBuffer.isView(data)) fail("ERR_TYPE", `${name}.data`, "a typed array", data);
     const shape = Array.from(tensor.shape as ArrayLike<number>);
     if (!isWeightMatrix(dtype, shape, data.length)) continue;

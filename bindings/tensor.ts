@@ -8,6 +8,9 @@ interface Storage {
   owners: number;
 }
 
+/** Who holds a tensor's elements has not forgotten the tensor. */
+const VIEWED = new WeakMap<Float32Array, Tensor>();
+
 /** An activation in engine memory, row-major float32. Made by `engine.tensor` and by every operation. */
 export class Tensor extends Shaped {
   /** Number of elements. */
@@ -46,7 +49,10 @@ export class Tensor extends Shaped {
   get data(): Float32Array<ArrayBuffer> {
     const ptr = this.ptr;
     // Growing detaches all views, which have no elements then.
-    if (this.#view.length !== this.size) this.#view = this.engine.memory.floats(ptr, this.size);
+    if (this.#view.length !== this.size) {
+      this.#view = this.engine.memory.floats(ptr, this.size);
+      VIEWED.set(this.#view, this);
+    }
     return this.#view;
   }
 
@@ -67,8 +73,9 @@ export class Tensor extends Shaped {
    * engine.tensor(new Float32Array(6), [2, 3]).reshape([6]).shape; // 6
    */
   reshape(shape: readonly number[]): Tensor {
-    this.assertLive("tensor");
     const checked = shapeOf("shape", shape);
+    // Now, as reading a user's object may run any code.
+    this.assertLive("tensor");
     if (checked.size !== this.size) fail("ERR_SHAPE", "shape", `dimensions of ${this.size} elements`, shape);
     return new Tensor(this.engine, checked.shape, this.size, this.#storage);
   }

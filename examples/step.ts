@@ -10,4 +10,6 @@ export interface Step {
   /** Multiply-adds of weights that are not zero (with inputs that are not, where those are lists), and of all. */
   macs: number;
   denseMacs: number;
+  /** Read and written at least once: weights, inputs and results. */
+  bytes: number;
 }

@@ -25,6 +25,7 @@ import {
   type Engine,
   inspect,
   type PackedWeight,
+  prune,
   readSafetensors,
   type SafetensorsEntry,
   SparseTensor,
@@ -147,6 +148,21 @@ async function settles(engine: Engine, wanted: ReturnType<typeof held>): Promise
   }
   assert.equal(held(engine), wanted);
 }
+
+collecting("who holds a tensor's elements has not forgotten the tensor", () =>
+  onEachBuild(async (engine) => {
+    const held = (() => engine.relu({ data: zeros(16).fill(3), shape: [16] }).data)();
+    for (let i = 0; i < 5; i++) {
+      (collect as () => void)();
+      await sleep(5);
+    }
+    engine.tensor(zeros(16).fill(9), [16]);
+    assert.ok(
+      held.every((v) => v === 3),
+      `another tensor's elements: ${held}`,
+    );
+  }),
+);
 
 // First of all: the test after it shows what engines that others forgot can do to it.
 collecting("what is forgotten is freed", () =>
@@ -394,6 +410,104 @@ test("an array from outside that changes its size under a call is read as it was
           );
       }
     }
+  }));
+
+test("an array is as long as it is, whatever its class says", () =>
+  onEachBuild((engine) => {
+    class Liar extends Float32Array {
+      override get length(): number {
+        return 4;
+      }
+    }
+    const others = Array.from({ length: 20 }, () => engine.tensor(zeros(1000).fill(7), [1000]));
+    const w = engine.pack(new Float32Array(16), [4, 4]);
+    const long = new Liar(100_000).fill(9);
+    const before = engine.stats();
+    for (const call of [
+      () => engine.relu({ data: long, shape: [4] }),
+      () => engine.tensor(long, [4]),
+      () => engine.pack(long, [2, 2]),
+      () => prune(long, [2, 2], "50%"),
+      () => engine.linear({ data: zeros(4), shape: [1, 4] }, w, { bias: long }),
+    ]) {
+      assert.is(codeOf(call), "ERR_LENGTH");
+    }
+    // Proxies and what only looks like an array have no elements that can be copied.
+    const refused = (call: () => unknown) => assert.throws(call, ({ code }: CodedError) => code === "ERR_TYPE");
+    for (const data of [new Proxy(zeros(4), {}), Object.create(Float32Array.prototype)]) {
+      refused(() => engine.relu({ data, shape: [4] }));
+      refused(() => engine.pack(data, [2, 2]));
+    }
+    refused(() => engine.relu(new Proxy(others[0], {})));
+    assert.equal(engine.stats(), before);
+    assert.ok(others.every(({ data }) => data.every((v) => v === 7)));
+  }));
+
+test("objects that act while they are read get nobody else's memory, and a call that fails leaves out as it was", () =>
+  onEachBuild((engine) => {
+    /** An array that does something when its element i is read. */
+    const acting = <T>(list: T[], i: number, act: () => void): T[] =>
+      new Proxy(list, {
+        get(target, key, self) {
+          if (key === String(i)) act();
+          return Reflect.get(target, key, self);
+        },
+      });
+    const detach = (data: Float32Array) => void structuredClone(data.buffer, { transfer: [data.buffer] });
+
+    const t = engine.tensor(zeros(16).fill(3), [16]);
+    assert.is(
+      codeOf(() => t.reshape(acting([4, 4], 0, () => t.dispose()))),
+      "ERR_DISPOSED",
+    );
+
+    // A shape that answers otherwise the second time.
+    let reads = 0;
+    const shape = new Proxy([1, 5000], {
+      get: (target, key) => (key === "1" ? (reads++ ? 2 : 5000) : Reflect.get(target, key)),
+    });
+    const given = engine.fromCsr(new Float32Array([1]), [4999], [0, 1], shape);
+    assert.equal([given.shape, reads], [[1, 5000], 1]);
+
+    for (const rows of [1, 5]) {
+      for (const sparse of [false, true]) {
+        const w = engine.pack(new Float32Array(16).fill(1), [4, 4], { format: "csr" });
+        const x = sparse ? engine.toSparse({ data: zeros(rows * 4).fill(1), shape: [rows, 4] }) : undefined;
+        const data = zeros(rows * 4);
+        const out = engine.tensor(zeros(rows * 4).fill(3), [rows, 4]);
+        const residual = { data: zeros(rows * 4).fill(9), shape: [rows, 4] };
+        const o = Object.defineProperty({ residual, out }, x ? "bias" : "activation", {
+          get: () => (x ? x.dispose() : detach(data)),
+          enumerable: true,
+        });
+        assert.is(
+          codeOf(() => engine.linear((x ?? { data, shape: [rows, 4] }) as TensorLike, w, o)),
+          x ? "ERR_DISPOSED" : "ERR_LENGTH",
+        );
+        assert.ok(
+          out.data.every((v) => v === 3),
+          `${rows} rows, ${x ? "lists" : "an array"}: out was written`,
+        );
+      }
+    }
+
+    // Values that go while the places are read.
+    const before = engine.stats();
+    const values = () => new Float32Array([1, 2]);
+    const lost = values();
+    const places = acting([0, 1], 1, () => lost.length && detach(lost));
+    assert.is(
+      codeOf(() => engine.sparseTensor({ values: lost, indices: places }, [1, 4])),
+      "ERR_LENGTH",
+    );
+    assert.equal(engine.stats(), before);
+    const kept = values();
+    const indices = acting([0, 1], 1, () => kept.length && detach(kept));
+    const csr = engine.fromCsr(kept, indices as never, [0, 2], [1, 4]);
+    assert.equal([...csr.toDense()], [1, 2, 0, 0]);
+    const nm = values();
+    const positions = acting([0, 1], 1, () => nm.length && detach(nm));
+    assert.equal([...engine.fromNm(nm, positions as never, [1, 4], { n: 2, m: 4 }).toDense()], [1, 2, 0, 0]);
   }));
 
 test("a call that fails in the middle leaves no tensor, a weight that is gone no streams", () =>
@@ -968,6 +1082,8 @@ test("arrays of another realm, and onnxruntime's spelling beside an empty one of
     assert.is(inspect(engine, [["w", { shape, data: Float32Array.of(1, 0, 0, 2) }]]).length, 1);
     const lists = { indices: inContext("Int32Array.of(1)"), values: inContext("Float32Array.of(5)") };
     assert.equal([...engine.sparseTensor(lists, [1, 2]).toDense().data], [0, 5]);
+    const other = { dtype: "f32" as never, shape: [2, 2], data: new Float32Array(4) };
+    assert.throws(() => inspect(engine, [["w", other]]), /"w.dtype" expected a dtype of safetensors, got "f32"/);
     const words = { indices: inContext("BigInt64Array.of(1n)"), values: Float32Array.of(5) };
     assert.throws(() => engine.sparseTensor(words, [1, 2]), /"indices" expected an array of integers/);
   }));

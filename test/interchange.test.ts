@@ -250,6 +250,14 @@ const PAIRS = [
   [2, 3],
 ];
 
+test("fromNm keeps a signalling NaN's bits, in any order of positions", () => {
+  const values = new Float32Array(2);
+  new Uint32Array(values.buffer).set([0x7f800001, 0xff800002]);
+  const w = engine.fromNm(values, [3, 0], [1, 4], { n: 2, m: 4 });
+  assert.equal([...new Uint32Array(w.toDense().buffer)], [0xff800002, 0, 0, 0x7f800001]);
+  w.dispose();
+});
+
 test("fromNm reads the metadata of PyTorch's semi-structured tensors", () => {
   for (const [name, rows, cols, m] of [
     ["half", 64, 64, 4],
@@ -346,8 +354,8 @@ test("arrays that are wrong: the argument by name, nothing kept", () => {
     [bsr([2, 2], f32(1, 2, 3, 4), [0], [0, 1], [1, 2]), "ERR_VALUE", /"data" expected zeros outside the matrix, got 3/],
     [bsr([2 ** 31 - 1, 2 ** 31 - 1], f32(1), [0], [0, 1], [1, 2]), "ERR_LENGTH", /"data"/],
     [nm(f32(1, 2), [0, 1], [1, 4], undefined), "ERR_TYPE", /"format" expected an object/],
-    [nm(f32(1, 2), [0, 1], [1, 4], { n: 2 }), "ERR_TYPE", /"m" expected an integer/],
-    [nm(f32(1, 2), [0, 1], [1, 4], { n: 5, m: 4 }), "ERR_VALUE", /"n" expected an integer in 1..4, got 5/],
+    [nm(f32(1, 2), [0, 1], [1, 4], { n: 2 }), "ERR_TYPE", /"format.m" expected an integer/],
+    [nm(f32(1, 2), [0, 1], [1, 4], { n: 5, m: 4 }), "ERR_VALUE", /"format.n" expected an integer in 1..4, got 5/],
     [
       nm(f32(1, 2), [0, 1], [1, 4], { n: 2, m: 4, kind: "nm" }),
       "ERR_VALUE",

@@ -14,26 +14,31 @@ import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { cpus } from "node:os";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { createEngine } from "../../dist/index.js";
+import { args } from "../args.js";
 import { draw } from "./draw.mjs";
 import { evaluate } from "./reference.mjs";
 import { time } from "./rounds.mjs";
 import { skipzeros } from "./skipzeros.mjs";
 import { WORKS } from "./works.mjs";
 
-const here = fileURLToPath(new URL(".", import.meta.url));
-if (!existsSync(`${here}node_modules/.package-lock.json`)) {
-  console.log("installing the peers …");
-  execFileSync("npm", ["install", "--no-audit", "--no-fund"], { cwd: here, stdio: "inherit" });
-}
-const { values, positionals } = parseArgs({
+const usage = "npm run bench:peers -- [--rounds N, 9 at least] [FILTER]";
+const { values, positionals } = args(usage, {
   allowPositionals: true,
   options: { rounds: { type: "string", default: "15" } },
 });
 const filter = positionals.join(" ");
 const rounds = Number(values.rounds);
-if (!Number.isInteger(rounds) || rounds < 9) throw new RangeError(`--rounds: at least 9, got ${values.rounds}`);
+if (!Number.isInteger(rounds) || rounds < 9) {
+  console.error(`--rounds: at least 9, got ${values.rounds}\nusage: ${usage}`);
+  process.exit(1);
+}
+
+const here = fileURLToPath(new URL(".", import.meta.url));
+if (!existsSync(`${here}node_modules/.package-lock.json`)) {
+  console.log("installing the peers …");
+  execFileSync("npm", ["install", "--no-audit", "--no-fund"], { cwd: here, stdio: "inherit" });
+}
 
 const engine = await createEngine();
 const ours = skipzeros(engine);

@@ -15,7 +15,6 @@ import type { Row } from "../rows.js";
 interface Net {
   name: string;
   steps: Step[];
-  byteLength: number;
   run(): void;
 }
 
@@ -38,8 +37,8 @@ const FAMILIES: Family[] = [
         .map((name) => ({ name, file: new URL(`${name}.safetensors`, spotting) }))
         .filter(({ file }) => existsSync(file))
         .map(({ name, file }) => {
-          const { steps, byteLength, run } = createNetwork(engine, readFileSync(file));
-          return { name, steps, byteLength, run: () => void run(features) };
+          const { steps, run } = createNetwork(engine, readFileSync(file));
+          return { name, steps, run: () => void run(features) };
         });
     },
   },
@@ -59,8 +58,8 @@ function mobilenet(title: string, draw: (seed: number) => Model): Family {
         ...["90%", "95%"].map((zeros) => ({ name: zeros, model: pruneModel(model, zeros), format: "auto" as const })),
       ];
       return variants.map(({ name, model, format }) => {
-        const { steps, byteLength, run } = createMobileNet(engine, model, { format });
-        return { name, steps, byteLength, run: () => void run(image) };
+        const { steps, run } = createMobileNet(engine, model, { format });
+        return { name, steps, run: () => void run(image) };
       });
     },
   };
@@ -78,9 +77,10 @@ export async function nets(bench: Bench): Promise<void> {
   }
 }
 
-const flopsOf = (steps: readonly Step[]) => ({
+const workOf = (steps: readonly Step[]) => ({
   flops: steps.reduce((sum, { macs }) => sum + 2 * macs, 0),
   denseFlops: steps.reduce((sum, { denseMacs }) => sum + 2 * denseMacs, 0),
+  bytes: steps.reduce((sum, { bytes }) => sum + bytes, 0),
 });
 
 /** A run from input to scores. */
@@ -90,9 +90,9 @@ async function whole(bench: Bench, build: Build, title: string, all: readonly Ne
     lines: all.map((net) => ({ name: net.name, op: "whole", format: net.name, dense: all[0].name, net })),
     setUp:
       () =>
-      ({ net: { run, steps, byteLength } }) => {
+      ({ net: { run, steps } }) => {
         run(); // what sparse activations hold, macs count
-        return { run, bytes: byteLength, ...flopsOf(steps) };
+        return { run, ...workOf(steps) };
       },
   });
 }
@@ -114,7 +114,7 @@ async function layers(bench: Bench, build: Build, title: string, all: readonly N
       () =>
       ({ step, prepare }) => {
         prepare();
-        return { run: () => step.run(), kernel: step.explain()?.kernel, ...flopsOf([step]) };
+        return { run: () => step.run(), kernel: step.explain()?.kernel, ...workOf([step]) };
       },
   });
   const sums = all
@@ -131,7 +131,7 @@ async function layers(bench: Bench, build: Build, title: string, all: readonly N
 
 function sumOf(name: string, steps: readonly Step[], rows: readonly Row[]): Row {
   const [min, median] = [rows.reduce((sum, row) => sum + row.min, 0), rows.reduce((sum, row) => sum + row.median, 0)];
-  const { flops, denseFlops } = flopsOf(steps);
+  const { flops, denseFlops, bytes } = workOf(steps);
   const gf = flops / min / 1e6;
   const limit = rows.find((row) => row.limit)?.limit ?? gf;
   const { suite, build, group } = rows[0];
@@ -149,5 +149,6 @@ function sumOf(name: string, steps: readonly Step[], rows: readonly Row[]): Row 
     denseGf: denseFlops / min / 1e6,
     limit,
     share: gf / limit,
+    bytes,
   };
 }

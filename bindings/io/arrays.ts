@@ -4,6 +4,7 @@
 //   PyTorch  semi-structured 2:4 of its CUTLASS backend: .values(), .indices()
 // Nothing is allocated before the lengths fit each other.
 import { fail, floats, integer, kindOf, oneOf, options } from "../assert.js";
+import { bitsOf } from "../formats/bits.js";
 import { type BlockMatrix, indexArray, packBlock, splitBlocks, validateBlock } from "../formats/block.js";
 import { BLOCK_COLS, BLOCK_ROWS, type Matrix, toBlocks } from "../formats/format.js";
 import { checkNm, fromPositionsNm, placesNm } from "../formats/nm.js";
@@ -100,7 +101,8 @@ function blocksFrom(
   checkIntegers("indices", indices);
   checkIntegers("indptr", indptr);
   const blocks = indices.length;
-  const values = floats("data", data, blocks * r * c);
+  // Copied before the others are read, which may detach it.
+  const values = new Float32Array(floats("data", data, blocks * r * c));
   if (indptr.length !== blockRows + 1) fail("ERR_LENGTH", "indptr", `${blockRows + 1} elements`, indptr.length);
   if (blockCols === 0 && blocks > 0) fail("ERR_LENGTH", "indices", "no elements, as there are no columns", blocks);
   const starts = copyIntegers("indptr", indptr, new Uint32Array(blockRows + 1), blocks);
@@ -110,7 +112,7 @@ function blocksFrom(
       fail("ERR_VALUE", "indptr", "values that do not fall", starts[b + 1], ` at ${b + 1}`);
   }
   const columns = copyIntegers("indices", indices, indexArray(blockCols, blocks), blockCols - 1);
-  const m: BlockMatrix = { rows, cols, r, c, indptr: starts, indices: columns, data: values.slice() };
+  const m: BlockMatrix = { rows, cols, r, c, indptr: starts, indices: columns, data: values };
   sortRows(m);
   validateBlock(m, "ERR_VALUE");
   return m;
@@ -143,14 +145,14 @@ export function matrixFromNm(values: unknown, indices: unknown, shape: unknown, 
   const { rows, cols } = matrixOf(shape);
   if (format === undefined) fail("ERR_TYPE", "format", "an object", format);
   const { n, m, encoding } = options("format", format as NmLayout, ["n", "m", "encoding"]);
-  checkNm(n, m);
+  checkNm(n, m, "format.");
   const written = oneOf("format.encoding", encoding, ["positions", "cutlass"] as const, "positions");
   checkIntegers("indices", indices);
   const length = rows * placesNm(cols, n, m);
-  const given = floats("values", values, length);
+  // Copied before the others are read, which may detach it.
+  const data = new Float32Array(floats("values", values, length));
   const positions = written === "cutlass" ? readCutlass(indices, rows, cols, n, m) : readPositions(indices, length, m);
-  const data = given.slice();
-  sortGroups(positions, data, rows, cols, n, m);
+  sortGroups(positions, bitsOf(data), rows, cols, n, m);
   return { kind: "nm", ...fromPositionsNm(rows, cols, n, m, positions, data) };
 }
 
@@ -212,14 +214,7 @@ function readCutlass(indices: IndexArray, rows: number, cols: number, n: number,
 }
 
 /** Puts the values of each group in the order of their positions. */
-function sortGroups(
-  positions: Uint16Array,
-  data: Float32Array,
-  rows: number,
-  cols: number,
-  n: number,
-  m: number,
-): void {
+function sortGroups(positions: Uint16Array, data: Int32Array, rows: number, cols: number, n: number, m: number): void {
   for (let r = 0, from = 0; r < rows; r++) {
     for (let c = 0; c < cols; c += m) {
       const width = Math.min(m, cols - c);

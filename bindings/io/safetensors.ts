@@ -45,7 +45,7 @@ const DTYPES = {
 /** Bits of the elements that are not one each in their array. */
 const BITS: Partial<Record<Dtype, number>> = { F4: 4, F6_E2M3: 6, F6_E3M2: 6, C64: 64 };
 
-const bitsOf = (dtype: Dtype): number => BITS[dtype] ?? DTYPES[dtype].BYTES_PER_ELEMENT * 8;
+const widthOf = (dtype: Dtype): number => BITS[dtype] ?? DTYPES[dtype].BYTES_PER_ELEMENT * 8;
 
 const DTYPE_ORDER = Object.keys(DTYPES) as Dtype[];
 
@@ -107,7 +107,7 @@ export interface SafetensorsFile {
 /** One tensor to write. Without `dtype` the array's type says it: `Float32Array` is F32, `Uint16Array` is U16. */
 export interface SafetensorsInput {
   /** Dimensions, row-major; `[]` is a scalar. */
-  shape: ArrayLike<number>;
+  shape: readonly number[] | Int32Array | Uint32Array;
   data: SafetensorsData;
   /** Needed where an array could be several: F16 or BF16 in a `Uint16Array`, BOOL in a `Uint8Array`. */
   dtype?: Dtype | undefined;
@@ -263,7 +263,10 @@ class HeaderText {
 
   /** The next character that is no white space, or "" at the end. */
   #next(): string {
-    while (this.#at < this.#text.length && " \t\n\r".includes(this.#text[this.#at])) this.#at++;
+    const space = /[ \t\n\r]*/y;
+    space.lastIndex = this.#at;
+    space.test(this.#text);
+    this.#at = space.lastIndex;
     return this.#text[this.#at] ?? "";
   }
 
@@ -310,7 +313,7 @@ function readInfo(header: HeaderText, name: string, available: number): TensorIn
   if (offsets.length !== 2 || begin > end || end > available) {
     fail("ERR_FORMAT", `${name}.data_offsets`, `[begin, end] with begin <= end <= ${available}`, offsets);
   }
-  const byteLength = (elements * bitsOf(dtype)) / 8;
+  const byteLength = (elements * widthOf(dtype)) / 8;
   if (end - begin !== byteLength) {
     const what = `${byteLength} bytes for ${dtype} of shape ${show(shape)}`;
     fail("ERR_FORMAT", `${name}.data_offsets`, what, end - begin, `: ${show(offsets)}`);
@@ -318,7 +321,7 @@ function readInfo(header: HeaderText, name: string, available: number): TensorIn
   return { dtype, shape, begin, end };
 }
 
-function isDtype(name: unknown): name is Dtype {
+export function isDtype(name: unknown): name is Dtype {
   return typeof name === "string" && Object.hasOwn(DTYPES, name);
 }
 
@@ -356,7 +359,7 @@ function viewOf(dtype: Dtype, file: Uint8Array, start: number, byteLength: numbe
  * @returns as many values as the tensor has elements, row-major
  * @throws RangeError `ERR_UNSUPPORTED` for dtypes without one agreed meaning as a number here: 8-bit, 6-bit and 4-bit
  *   floats, which come with scales of their own, and C64
- * @throws TypeError `ERR_TYPE` if the data is not in the array its dtype says
+ * @throws RangeError `ERR_VALUE` for a dtype that the format lacks; TypeError `ERR_TYPE` if the data is not in the array its dtype says
  * @example
  * ```ts
  * import { toFloat32 } from "skipzeros";
@@ -509,7 +512,7 @@ function checkInput(name: string, input: SafetensorsInput): CheckedInput {
   const dtype: unknown = input.dtype ?? DTYPE_OF_ARRAY[input.data?.[Symbol.toStringTag]];
   if (dtype === undefined) fail("ERR_TYPE", `${where}.data`, "a typed array of numbers", input.data);
   checkArray(where, dtype, input.data);
-  const bits = sizeOf(`${where}.shape`, input.shape) * bitsOf(dtype);
+  const bits = sizeOf(`${where}.shape`, input.shape) * widthOf(dtype);
   if (input.data.byteLength * 8 !== bits) {
     const expected = `${bits / 8 / DTYPES[dtype].BYTES_PER_ELEMENT} elements`;
     fail("ERR_LENGTH", `${where}.data`, expected, input.data.length);

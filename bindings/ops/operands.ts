@@ -57,6 +57,8 @@ export function input(engine: Engine, name: string, value: unknown, expected = "
     value.assertLive(name, engine);
     return { shape: value.dims, size: value.size, tensor: value };
   }
+  // A proxy, as Vue's reactive() makes, has no private fields.
+  if (value instanceof Tensor) fail("ERR_TYPE", name, "a tensor itself, not a proxy of it", value);
   if (typeof value !== "object" || value === null || !("data" in value) || !("shape" in value || "dims" in value)) {
     fail("ERR_TYPE", name, expected, value);
   }

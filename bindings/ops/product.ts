@@ -122,9 +122,9 @@ export function vectorProduct(
     fused.out,
     [placeBytes(x), placeBytes(fused.bias)],
     (y, [xs, bs], lowered) => {
-      if (fused.residual) copyInto(engine, fused.residual, y.ptr);
       const bias = place(engine, fused.bias, bs);
       const from = place(engine, x, xs);
+      if (fused.residual) copyInto(engine, fused.residual, y.ptr);
       const m = rows ? y.size / rows : 0;
       const ending = { bias, accumulate: fused.residual !== undefined, fused };
       for (let r = 0; r < rows; r++) {

@@ -119,11 +119,11 @@ function run(
     [placeBytes(f.bias), Math.ceil(m / 8) * 32 + 16, apart ? bytes : 0, apart ? placeBytes(f.residual) : 0],
     (y, [bs, sums, own, rs], lowered) => {
       const bias = place(engine, f.bias, bs);
+      const { ptr, indices, values } = x.lists;
       if (f.residual && !apart) copyInto(engine, f.residual, y.ptr);
       const residual = apart ? place(engine, f.residual, rs) : 0;
       // Kernels add to what lies before and between the lines too: not to what some tensor left there, which may take them long.
       if (apart) memory.f32.fill(0, own / 4, (own + (residual ? bytes : lead)) / 4);
-      const { ptr, indices, values } = x.lists;
       const [pass] = lowered.passes;
       const flags = flagsOf(pass, { bias, accumulate: f.residual !== undefined, fused: f });
       for (let i = 0; i < samples; i++) {

@@ -326,6 +326,8 @@ export function sparseTensor(
       }
     }
   }
+  // Reading the other lists may have detached it.
+  floats("values", values, n);
   const { memory } = engine;
   const ptr = memory.alloc(listBytes(rows, size));
   const result = new SparseTensor(engine, shape, size, rows, cols, of.layout, ptr);

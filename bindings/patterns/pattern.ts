@@ -97,7 +97,9 @@ function size(name: string, value: unknown): [number, number] {
  * ```
  */
 export function parsePattern(pattern: PatternLike): ParsedPattern {
-  if (pattern === undefined) fail("ERR_TYPE", "pattern", "an object or a string", pattern);
+  if (typeof pattern !== "string" && (typeof pattern !== "object" || pattern === null)) {
+    fail("ERR_TYPE", "pattern", "an object or a string", pattern);
+  }
   const given = typeof pattern === "string" ? fromText(pattern) : pattern;
   const { block, tile, keep, sparsity } = options("pattern", given, ["block", "tile", "keep", "sparsity"]);
   const parsedBlock = size("pattern.block", block ?? [1, 1]);

@@ -1,4 +1,5 @@
 import { floats } from "../assert.js";
+import { bitsOf } from "../formats/bits.js";
 import { assignColumns } from "./complementary-assignment.js";
 import { type Grid, gridOf, isComplementary, matrixOf, type PatternLike, parsePattern } from "./pattern.js";
 import { nthLargest } from "./selection.js";
@@ -31,10 +32,10 @@ import { nthLargest } from "./selection.js";
  */
 export function prune(data: Float32Array, shape: readonly number[], pattern: PatternLike): Float32Array<ArrayBuffer> {
   const { rows, cols } = matrixOf(shape);
-  floats("data", data, rows * cols);
+  const weights = floats("data", data, rows * cols);
   const parsed = parsePattern(pattern);
   const grid = gridOf(rows, cols, parsed);
-  const out = new Float32Array(data.length);
+  const out = new Float32Array(weights.length);
   const { gridRows, gridCols, tileRows } = grid;
   if (gridRows * gridCols === 0) return out;
   const scores = new Float64Array(tileRows * gridCols);
@@ -42,10 +43,10 @@ export function prune(data: Float32Array, shape: readonly number[], pattern: Pat
   const select = isComplementary(parsed) ? keepFairly : keepLargest(grid);
   for (let top = 0; top < gridRows; top += tileRows) {
     const height = Math.min(tileRows, gridRows - top);
-    score(data, grid, top, height, scores);
+    score(weights, grid, top, height, scores);
     kept.fill(0);
     select(scores, height, gridCols, kept);
-    copyKept(data, grid, top, height, kept, out);
+    copyKept(bitsOf(weights), grid, top, height, kept, bitsOf(out));
   }
   return out;
 }
@@ -112,14 +113,7 @@ const keepFairly: Select = (scores, height, cols, kept) => {
   for (let c = 0; c < cols; c++) kept[owner[c] * cols + c] = 1;
 };
 
-function copyKept(
-  data: Float32Array,
-  grid: Grid,
-  top: number,
-  height: number,
-  kept: Uint8Array,
-  out: Float32Array,
-): void {
+function copyKept(bits: Int32Array, grid: Grid, top: number, height: number, kept: Uint8Array, out: Int32Array): void {
   const { rows, cols, blockRows, blockCols, gridCols } = grid;
   for (let g = 0; g < height; g++) {
     const end = Math.min((top + g + 1) * blockRows, rows);
@@ -127,7 +121,7 @@ function copyKept(
       for (let b = 0; b < gridCols; b++) {
         if (kept[g * gridCols + b] === 0) continue;
         const edge = Math.min((b + 1) * blockCols, cols);
-        for (let i = r * cols + b * blockCols; i < r * cols + edge; i++) out[i] = data[i];
+        for (let i = r * cols + b * blockCols; i < r * cols + edge; i++) out[i] = bits[i];
       }
     }
   }

@@ -20,7 +20,7 @@ export interface GmpSchedule {
  * @param step training step, in the unit of `begin` and `end`; a fraction is fine
  * @returns share of zeros, 0..1
  * @throws TypeError `ERR_TYPE` for what is no number
- * @throws RangeError `ERR_VALUE` for a number that is not finite, an `end` before `begin`, a sparsity outside 0..1
+ * @throws RangeError `ERR_VALUE` for a number that is not finite, an `end` before `begin`, a sparsity outside 0..1, an unknown key
  * @example
  * ```ts
  * import { gmpSparsity, prune } from "skipzeros";

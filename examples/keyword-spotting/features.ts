@@ -104,7 +104,7 @@ export interface TestSet {
 }
 
 /**
- * Reads the test set: 84 voices that no network was trained on. Its features are bytes q, in steps of 0.1, which is 0.4 dB.
+ * Reads the test set: 70 voices that no network was trained on. Its features are bytes q, in steps of 0.1, which is 0.4 dB.
  *
  * @param file - A safetensors file, compressed with brotli: `features` U8 `[clips, 32, 32]`, `labels` U8 `[clips]`; `offset`,
  *   `step`, `mean` and `std` in its metadata.

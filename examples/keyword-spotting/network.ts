@@ -98,16 +98,16 @@ export function createNetwork(engine: Engine, file: Uint8Array): Network {
     const { weight, bias } = layers[name];
     const o = { bias, activation: fused, out } as const;
     const run = () => void engine.conv2d(x, weight, o);
-    return product(name, weight, x, out.size / weight.shape[0], run, () => engine.explain("conv2d", x, weight, o));
+    return product(name, weight, x, out, run, () => engine.explain("conv2d", x, weight, o));
   };
   const linear = (name: LayerName, x: Tensor | SparseTensor, out: Tensor, activation: "relu" | "none"): Step => {
     const { weight, bias } = layers[name];
     const o = { bias, activation, out };
     const run = () => void engine.linear(x, weight, o);
-    return product(name, weight, x, 1, run, () => engine.explain("linear", x, weight, o));
+    return product(name, weight, x, out, run, () => engine.explain("linear", x, weight, o));
   };
   const pool = (name: string, x: Tensor, out: Tensor) =>
-    between(name, () => void engine.maxPool2d(x, { kernel: 2, out }));
+    between(name, x, out, () => void engine.maxPool2d(x, { kernel: 2, out }));
   const network = (steps: Step[], active: Winners[]): Network => ({
     ...common,
     active,
@@ -133,7 +133,7 @@ export function createNetwork(engine: Engine, file: Uint8Array): Network {
   const [active1, active2, active3] = [pooled1, row2, units].map((x) => engine.toSparse(x));
   // Winners may be negative: they take the place of ReLU. Pooled first, a pixel is as sparse as k says when it is read.
   const winners = (name: string, x: Tensor, k: number, out: SparseTensor) =>
-    between(name, () => void engine.kWinners(x, { k, out }));
+    between(name, x, out, () => void engine.kWinners(x, { k, out }));
   const steps = [
     winners("winners1", pooled1, k.conv1, active1),
     conv("conv2", active1, planes2),
@@ -146,15 +146,20 @@ export function createNetwork(engine: Engine, file: Uint8Array): Network {
   return network([...start, ...steps], [active1, active2, active3]);
 }
 
-/** A layer: each weight has a part in so many outputs. Of a sparse input counts what it holds now. */
+/** Of lists what they hold now, a number and its place each. */
+const bytesOf = (x: Tensor | SparseTensor): number => ("nnz" in x ? x.nnz * 8 : x.size * 4);
+
+/** A layer. Of a sparse input counts what it holds now. */
 function product(
   name: string,
-  { nnz, shape }: PackedWeight,
+  { nnz, shape, byteLength }: PackedWeight,
   x: Tensor | SparseTensor,
-  outputs: number,
+  out: Tensor,
   run: () => void,
   explain: () => Explanation,
 ): Step {
+  // That each weight has a part in.
+  const outputs = out.size / shape[0];
   return {
     name,
     run,
@@ -163,15 +168,21 @@ function product(
       return Math.round(nnz * outputs * ("density" in x ? x.density : 1));
     },
     denseMacs: shape.reduce((a, b) => a * b) * outputs,
+    get bytes() {
+      return byteLength + bytesOf(x) + bytesOf(out);
+    },
   };
 }
 
-const between = (name: string, run: () => void): Step => ({
+const between = (name: string, x: Tensor, out: Tensor | SparseTensor, run: () => void): Step => ({
   name,
   run,
   explain: () => undefined,
   macs: 0,
   denseMacs: 0,
+  get bytes() {
+    return bytesOf(x) + bytesOf(out);
+  },
 });
 
 /** The class with the highest score. */

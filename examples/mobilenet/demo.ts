@@ -75,7 +75,7 @@ async function main(): Promise<void> {
   console.log();
   row("", ["dense", "sparse"]);
   const best = scores.map(topFive);
-  for (let place = 0; place < 5; place++) {
+  for (let place = 0; place < Math.min(5, scores[0].length); place++) {
     row(
       place ? "" : "class, score",
       best.map((classes, i) => `${classes[place]}  ${scores[i][classes[place]].toFixed(3).padStart(7)}`),

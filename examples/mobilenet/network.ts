@@ -34,8 +34,9 @@ interface Stage {
   /** The result that is added to this one. */
   residual?: number;
   weight?: PackedWeight;
-  /** Outputs that each weight has a part in. */
+  /** Outputs that each weight has a part in, and elements of the result. */
   pixels: number;
+  size: number;
   compute(input: TensorLike, residual: Tensor | undefined, out: Tensor | undefined): Tensor;
   explain(): Explanation | undefined;
 }
@@ -72,13 +73,15 @@ export function createMobileNet(engine: Engine, model: Model, { format = "auto" 
       shape: [1, 3, resolution, resolution],
     };
     const { runAll, runAlone, free } = runsOf(stages, image);
+    const elements = (i: number | undefined) => (i === undefined ? 0 : i < 0 ? size : stages[i].size);
     return {
-      steps: stages.map(({ name, weight, pixels, explain }, i) => ({
+      steps: stages.map(({ name, input, residual, weight, pixels, explain }, i) => ({
         name,
         run: () => runAlone(i),
         explain,
         macs: (weight?.nnz ?? 0) * pixels,
         denseMacs: weight ? weight.shape.reduce((a, b) => a * b) * pixels : 0,
+        bytes: (weight?.byteLength ?? 0) + (elements(input) + elements(residual) + elements(i)) * 4,
       })),
       run(values) {
         if (values.length !== size) throw new RangeError(`"image" expected ${size} numbers, got ${values.length}`);
@@ -145,6 +148,7 @@ function stagesOf(engine: Engine, store: Store, model: Model, format: "auto" | F
       residual,
       weight,
       pixels: height * width,
+      size: shape[0] * height * width,
       compute: (input, residual, out) => engine.conv2d(input, weight, { ...o, residual, out }),
       explain: () => {
         const before = i === 0 ? [3, resolution, resolution] : results[i - 1];
@@ -163,6 +167,7 @@ function stagesOf(engine: Engine, store: Store, model: Model, format: "auto" | F
       name: "mean",
       input: layers.length - 1,
       pixels: 0,
+      size: features,
       compute: (input, _, out) => engine.globalAvgPool2d(input, { out }),
       explain: () => undefined,
     },
@@ -171,6 +176,7 @@ function stagesOf(engine: Engine, store: Store, model: Model, format: "auto" | F
       input: layers.length,
       weight,
       pixels: 1,
+      size: weight.shape[0],
       compute: (input, _, out) => engine.linear(input, weight, { bias, out }),
       explain: () => engine.explain("linear", blank([1, features]), weight, { bias }),
     },
