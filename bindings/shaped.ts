@@ -34,9 +34,12 @@ export abstract class Shaped {
 
   /** @internal Refuses what was disposed, or is not of this engine. */
   assertLive(name: string, engine = this.engine): void {
-    const kind = this.#kind.slice(0, -1);
-    if (this.engine !== engine) fail("ERR_ENGINE", name, `a ${kind} of this engine`, "one of another engine");
-    if (this.disposed) fail("ERR_DISPOSED", name, `a ${kind} that lives`, "a disposed one");
+    if (this.engine !== engine) fail("ERR_ENGINE", name, `a ${this.#one} of this engine`, "one of another engine");
+    if (this.disposed) fail("ERR_DISPOSED", name, `a ${this.#one} that lives`, "a disposed one");
+  }
+
+  get #one(): string {
+    return this.#kind.slice(0, -1);
   }
 
   /** Gives the memory back. A second call does nothing. */
