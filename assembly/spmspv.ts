@@ -12,10 +12,10 @@
 //   ahead    up to 208 bytes from the address on are read, also where n is 0; not of dense columns
 //   indptr, indices, data   lists of active inputs (assembly/layout/lists.ts)
 //   y        units yStride bytes apart. Where it takes the sums it is written up to the next multiple of 8 floats from each output
-//   sums     m floats up to a multiple of 8, and 16 bytes more; without y's help for units of one output only
+//   sums     m floats up to a multiple of 8, and 16 bytes more; where y does not take the sums; units then have one output
 //
 // y and bias are read up to 12 bytes past the end and never written there. Convolutions scatter because a column of one tap holds an entry
-// or none: gathering tap by tap for each output took 1.3 to 3.1 times as long (CONTRIBUTING).
+// or none: gathering tap by tap for each output took 1.3 to 3.1 times as long (bench/TRIED.md).
 import { Flag, Simd } from "./simd";
 import { Sums } from "./sums";
 

@@ -144,7 +144,7 @@ const others = {
     kernels.f32_dense_depthwise(channels, 1, taps, 9, result, image, 3840, 120, result, side, side, 0, 0, 0, 0),
   rows3x3: () => kernels.f32_dense_depthwise_3x3_rows(...nine),
   columns3x3: () => kernels.f32_dense_depthwise_3x3_columns(...nine),
-  turn: () => kernels.f32_transpose(32, SIZE, x, SIZE * 4, y, 128),
+  transpose: () => kernels.f32_transpose(32, SIZE, x, SIZE * 4, y, 128),
   copy: () => kernels.f32_copy(channels, side, side, image, 3600, 120, result, side * side * 4, side * 4),
   call: () => void engine.linear(row, tiny, { out }),
 };
@@ -180,14 +180,16 @@ const costs: BuildCosts = {
   kernels: table,
   weights: sizes.map((bytes) => [bytes, round(ns(`bytes ${bytes}`) / bytes)]),
   call: Math.round(ns("call")),
-  turn: round(ns("turn") / (32 * SIZE)),
+  transpose: round(ns("transpose") / (32 * SIZE)),
   copy: round(ns("copy") / (channels * side * side)),
 };
 for (const [name, [entry, r]] of Object.entries(table)) {
   console.log(`${name.padEnd(24)} ${String(entry).padStart(8)} ns an entry ${String(r).padStart(8)} ns a row`);
 }
 console.log(costs.weights.map(([bytes, each]) => `${bytes / 1024} KiB ${(1 / each).toFixed(0)} GB/s`).join(", "));
-console.log(`call ${costs.call} ns, turn ${costs.turn} ns, copy ${costs.copy} ns a float; ${build}, ${costs.machine}`);
+console.log(
+  `call ${costs.call} ns, transpose ${costs.transpose} ns, copy ${costs.copy} ns a float; ${build}, ${costs.machine}`,
+);
 
 const file = flags.out ?? SHIPPED;
 const known = flags.out ? {} : JSON.parse(readFileSync(SHIPPED, "utf8"));

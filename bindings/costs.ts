@@ -20,7 +20,7 @@ export interface BuildCosts {
   /** Of a call from JavaScript. */
   call: number;
   /** Of one float between rows and panels, and of one copied. */
-  turn: number;
+  transpose: number;
   copy: number;
 }
 
@@ -34,7 +34,7 @@ const MOST = 1e9;
 
 const isCost = (n: unknown) => typeof n === "number" && n >= 0 && n <= MOST;
 
-const isBytes = (n: unknown) => typeof n === "number" && n >= 0;
+const isSize = (n: unknown) => typeof n === "number" && n >= 0;
 
 const isPair = (value: unknown) => Array.isArray(value) && value.length === 2;
 
@@ -54,13 +54,13 @@ export function costsOf(build: Build, own: Costs | undefined): BuildCosts {
 
 function checkTable(where: string, given: BuildCosts): BuildCosts {
   const table = options(where, given, Object.keys(SHIPPED.simd128));
-  const { kernels, weights, call, turn, copy } = table;
-  for (const [name, value] of Object.entries({ call, turn, copy })) {
+  const { kernels, weights, call, transpose, copy } = table;
+  for (const [name, value] of Object.entries({ call, transpose, copy })) {
     if (typeof value !== "number") fail("ERR_TYPE", `${where}.${name}`, "nanoseconds", value);
     if (!isCost(value)) fail("ERR_VALUE", `${where}.${name}`, `nanoseconds in 0..${MOST}`, value);
   }
   if (!Array.isArray(weights)) fail("ERR_TYPE", `${where}.weights`, "pairs of bytes and nanoseconds", weights);
-  if (!weights.length || !weights.every((w) => isPair(w) && isBytes(w[0]) && isCost(w[1]))) {
+  if (!weights.length || !weights.every((w) => isPair(w) && isSize(w[0]) && isCost(w[1]))) {
     fail("ERR_VALUE", `${where}.weights`, "pairs of bytes and nanoseconds", weights);
   }
   if (typeof kernels !== "object" || kernels === null || Array.isArray(kernels)) {
@@ -70,7 +70,7 @@ function checkTable(where: string, given: BuildCosts): BuildCosts {
     if (!isPair(pair) || !pair.every(isCost))
       fail("ERR_VALUE", `${where}.kernels.${name}`, "[ns an entry, ns a row]", pair);
   }
-  return { ...table, kernels, weights, call, turn, copy };
+  return { ...table, kernels, weights, call, transpose, copy };
 }
 
 /** Sizes that a product's cost depends on. */

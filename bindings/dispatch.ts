@@ -17,7 +17,7 @@ export const describeCuts = (cuts: Candidate["cuts"]): string =>
  * Cuts n columns into strips of one stream's tiles at the least cost; the last may be wider than what is left of it.
  * A handful of nearly equal strips beats wide ones with a ladder of narrow tails, each of which walks all weights again.
  *
- * @param n columns, at least 1, already rounded up to a multiple of 4 by the caller's buffers
+ * @param n columns, at least 1; buffers have room up to the next multiple of 4
  * @param tiles kernels of one stream, one of them 4 columns wide
  * @param forced one of them that takes every strip it can
  */

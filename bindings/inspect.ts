@@ -17,7 +17,7 @@ import type { PackedWeight } from "./weight.js";
 export interface InspectOptions {
   /**
    * Also time every matrix, dense and packed. Takes some tens of milliseconds for a matrix, a third of a second for the first of
-   * each operation and format, and blocks. Default false.
+   * each operation and format; nothing else runs meanwhile. Default false.
    */
   measure?: boolean | undefined;
 }

@@ -1,7 +1,7 @@
 import { fail } from "./assert.js";
 
 const PAGE = 65536;
-/** A cache line, of which no vector of a panel crosses two. */
+/** Blocks start on a cache line, so that no vector of a panel lies across two. */
 const ALIGN = 64;
 /** Where kernels for one vector keep it while they run: `Vector.At` in assembly/vector.ts. */
 export const VECTOR_BYTES = 16384;
@@ -102,7 +102,7 @@ export class Memory {
 
   /**
    * A block of `bytes`, uninitialised but for its tail.
-   * @throws RangeError `ERR_MEMORY`, also where what the operation works in `next` would not fit beside it; nothing has changed but
+   * @throws RangeError `ERR_MEMORY`, also where what `next` announces would not fit beside it; nothing has changed but
    *   the scratch, unless it is the host that refuses: then streams may be gone
    */
   alloc(bytes: number): number {

@@ -353,7 +353,7 @@ function predict(engine: Engine, { format, places }: Option, m: number, k: numbe
   const { costs } = engine;
   return {
     oneRow: candidates("spmv", 1, structure, work, costs)[0].ns,
-    manyRows: candidates("spmm", MANY, structure, work, costs)[0].ns + MANY * (m + k) * costs.turn,
+    manyRows: candidates("spmm", MANY, structure, work, costs)[0].ns + MANY * (m + k) * costs.transpose,
   };
 }
 

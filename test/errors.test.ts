@@ -1241,7 +1241,7 @@ test("createEngine", async () => {
       ...(
         [
           [/^ERR_VALUE$/, "", { speed: 1 }],
-          ...["call", "turn", "copy"].flatMap((key) => [
+          ...["call", "transpose", "copy"].flatMap((key) => [
             ...[-1, NaN, Infinity, 2e9].map((v) => [/^ERR_VALUE$/, `.${key}`, { [key]: v }]),
             ...[undefined, null, "1", 1n, [1]].map((v) => [/^ERR_TYPE$/, `.${key}`, { [key]: v }]),
           ]),

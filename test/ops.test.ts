@@ -323,6 +323,7 @@ test("globalAvgPool2d", () =>
           [4, 8],
           [7, 7],
           [19, 5],
+          [27, 19],
         ]) {
           const x = values(n * c * h * w, 0.1, rnd);
           const y = new Float64Array(n * c);
@@ -347,6 +348,16 @@ test("globalAvgPool2d", () =>
     }
     const mixed = { data: new Float32Array([1, NaN, 3, 4, 5, Infinity]), shape: [1, 3, 1, 2] };
     assert.equal([...engine.globalAvgPool2d(mixed).data], [NaN, 3.5, Infinity]);
+    // A million equal numbers: one after another float32 adds them up to 1% more or less.
+    const many = new Float32Array(1024 * 1024 * 2).fill(0.1);
+    for (const [shape, layout] of [
+      [[1, 2, 1024, 1024], "nchw"],
+      [[1, 1024, 1024, 2], "nhwc"],
+    ] as const) {
+      for (const mean of engine.globalAvgPool2d({ data: many, shape }, { layout }).data) {
+        assert.ok(Math.abs(mean / Math.fround(0.1) - 1) < 1e-4, `${layout}: ${mean}`);
+      }
+    }
   }));
 
 /** The shape that two stretch to, by NumPy's rule. */

@@ -290,7 +290,7 @@ export const PRODUCTS: readonly Kernel[] = KERNELS.filter(
 /** Constants for the choice of kernels, the same for both builds: of each kernel [ns an entry, ns a row], of all else nothing. */
 export function costsWith(cost: (kernel: Kernel) => readonly [entry: number, row: number]): Costs {
   const kernels = Object.fromEntries(KERNELS.filter((k) => k.format).map((k) => [k.name, cost(k)]));
-  const table = { machine: "none", kernels, weights: [[2 ** 20, 0]] as const, call: 0, turn: 0, copy: 0 };
+  const table = { machine: "none", kernels, weights: [[2 ** 20, 0]] as const, call: 0, transpose: 0, copy: 0 };
   return { simd128: table, relaxed: table };
 }
 

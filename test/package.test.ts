@@ -70,13 +70,27 @@ test("a Worker's bundle compiles no bytes: it brings both builds as modules", ()
 });
 
 test("the README's code runs as printed, in a script placed in the clone", () => {
-  const [code, loading] = [...read("README.md").matchAll(/```js\n([\s\S]*?)```/g)].map(([, code]) => code);
+  const blocks = [...read("README.md").matchAll(/```js\n([\s\S]*?)```/g)].map(([, code]) => code);
+  assert.is(blocks.length, 3, "blocks of code");
+  const [code, model, loading] = blocks;
   assert.ok(code.trim().split("\n").length <= 12, "the quickstart stays short");
   inFolder(root, (folder) => {
     writeFileSync(join(folder, "quickstart.mjs"), code);
     const out = node(folder, "quickstart.mjs");
     assert.match(out, /^csr fastest: unstructured, \d/);
     assert.match(out, /^\[ 64, 256 \] Float32Array\(16384\)/m);
+    const tensors = Object.fromEntries(
+      Object.entries({ "conv.weight": [8, 3, 3, 3], "conv.bias": [8], "fc.weight": [10, 8], "fc.bias": [10] }).map(
+        ([name, shape]) => {
+          const data = new Float32Array(shape.reduce((a, b) => a * b)).map((_, i) => (i % 3 ? 0 : i + 1));
+          return [name, { shape, data }];
+        },
+      ),
+    );
+    writeFileSync(join(folder, "model.safetensors"), library.writeSafetensors(tensors));
+    node(folder, join(root, "dist/cli.js"), "pack", "model.safetensors", "packed.safetensors");
+    writeFileSync(join(folder, "model.mjs"), model);
+    assert.match(node(folder, "model.mjs"), /^\[ 1, 10 \] Float32Array\(10\)/);
     const [first] = code.split("\n");
     writeFileSync(join(folder, "loading.mjs"), `${first}\n${loading}\nconsole.log(engine.simd);`);
     assert.is(node(folder, "loading.mjs").trim(), "simd128");

@@ -10,15 +10,6 @@
 // Up to 60 bytes past the end of x, work and values and 12 past that of factors are read. Nothing is sorted: of many ranks, a sample gives
 // a bound that leaves little more than k of them; the range of these is narrowed until k are left. Rows that compete each by itself are
 // turned, so that four are searched at once, one in each lane. What passes is found by walking the bits of 64 ranks.
-//
-// 160 of 1600 and 100 times 8 of 64, µs of a call: 2.4 and 14.9. On the way, µs of the kernel alone: rows one by one, each with sums across
-// lanes, halving the range of floats, what passes brought to the front of four lanes by a swizzle 3.4 and 23.3 (a call 4.1 and 25.3); a
-// bound for few ranks from the largest of groups, and ranking what reaches it by counting how many are greater, - and 19.6; four rows at
-// once 2.4 and 16.6; bits instead of swizzles 2.2 and 13.9; one guess for four rows, one search for both 1.9 and 13.0. 1192 of 12,544 in
-// 196 rows 11.7 to 9.4: a sample of a 32nd instead of 128 took 0.75 to 0.88 of the time (of a 16th and an 8th 0.81, 0.80 where it took
-// 0.75), lists narrowed 64 elements at a time instead of row by row 0.88, a bound of two deviations instead of three 0.97
-// (Cascade Lake, Node 24, 2026-11). 160 of 1600 by integer keys of all ranks 2.3, by a histogram of the upper 11 bits of these 3.2, where
-// the first way took 1.7 (Zen 4). Guesses along the tail alone take up to 1.5 times the turns where numbers lie evenly (simulated).
 import { Bits } from "../layout/lists";
 import { f32_transpose } from "../layout/transpose";
 import { Simd } from "../simd";
@@ -108,7 +99,7 @@ class Ranks {
     let above = i32x4.splat(vectors);
     let fewer = i32x4.splat(0);
     for (let turn = 0; v128.any_true(i32x4.gt_s(i32x4.sub(hi, one), lo)); ++turn) {
-      // Halfway, where the guess does not lie between them, and in the end.
+      // Halfway where the guess does not lie between them, and after 18 turns, so that it ends whatever the guesses are.
       let t = i32x4.add(lo, i32x4.shr_u(i32x4.sub(hi, lo), 1));
       if (turn < 18) {
         const inside = v128.and(i32x4.gt_s(guess, lo), i32x4.lt_s(guess, hi));

@@ -168,20 +168,31 @@ export function f32_avg_pool(
   Pool.planes(false, planes, inner, h, w, kh, kw, sh, sw, top, left, right, oh, ow, countPad, line, x, y);
 }
 
+class Mean {
+  /**
+   * Floats of a plane, or pixels, that are summed by themselves: a number added to the sum of a million others loses its last bits (1024²
+   * equal ones were 0.1 and 1% off, by parts 4e-5).
+   */
+  static readonly PART: i32 = 256;
+}
+
 /** y[plane] = mean of n floats, for planes that lie one after another (nchw). */
 export function f32_global_avg_planes(planes: i32, n: i32, x: usize, y: usize): void {
   for (; planes > 0; --planes, y += 4) {
-    let a = f32x4.splat(0),
-      b = a;
-    let i = n;
-    for (; i > 7; i -= 8, x += 32) {
-      a = f32x4.add(a, v128.load(x));
-      b = f32x4.add(b, v128.load(x, 16));
+    let sum: f32 = 0;
+    for (let left = n; left > 0; left -= Mean.PART) {
+      let i = left < Mean.PART ? left : Mean.PART;
+      let a = f32x4.splat(0),
+        b = a;
+      for (; i > 7; i -= 8, x += 32) {
+        a = f32x4.add(a, v128.load(x));
+        b = f32x4.add(b, v128.load(x, 16));
+      }
+      a = f32x4.add(a, b);
+      sum +=
+        f32x4.extract_lane(a, 0) + f32x4.extract_lane(a, 1) + (f32x4.extract_lane(a, 2) + f32x4.extract_lane(a, 3));
+      for (; i > 0; --i, x += 4) sum += load<f32>(x);
     }
-    a = f32x4.add(a, b);
-    let sum =
-      f32x4.extract_lane(a, 0) + f32x4.extract_lane(a, 1) + (f32x4.extract_lane(a, 2) + f32x4.extract_lane(a, 3));
-    for (; i > 0; --i, x += 4) sum += load<f32>(x);
     store<f32>(y, sum / <f32>n);
   }
 }
@@ -191,9 +202,13 @@ export function f32_global_avg_pixels(n: i32, channels: i32, x: usize, y: usize)
   const scale = f32x4.splat(1 / <f32>n);
   const pixel = (<usize>channels) << 2;
   for (let left = channels; left > 0; left -= 4, x += 16, y += 16) {
-    let a = f32x4.splat(0);
+    let sum = f32x4.splat(0);
     let p = x;
-    for (let i = 0; i < n; ++i, p += pixel) a = f32x4.add(a, v128.load(p));
-    Simd.storeLanes(y, f32x4.mul(a, scale), left);
+    for (let rest = n; rest > 0; rest -= Mean.PART) {
+      let a = f32x4.splat(0);
+      for (let i = rest < Mean.PART ? rest : Mean.PART; i > 0; --i, p += pixel) a = f32x4.add(a, v128.load(p));
+      sum = f32x4.add(sum, a);
+    }
+    Simd.storeLanes(y, f32x4.mul(sum, scale), left);
   }
 }

@@ -24,15 +24,15 @@ export const indexArray = (columns: number, length: number) =>
 
 /** The blocks that have a nonzero; csr where they are 1 × 1. −0 counts as zero: masking a negative weight leaves one. */
 export function packBlock(source: Source, r: number, c: number): BlockMatrix {
-  const { rows: blockRows, cols: blockCols, stride, words } = blocksOf(source.nonzeros, r, c);
-  const indptr = new Uint32Array(blockRows + 1);
-  for (let b = 0, at = 0; b < blockRows; b++) {
+  const { rows: gridRows, cols: gridCols, stride, words } = blocksOf(source.nonzeros, r, c);
+  const indptr = new Uint32Array(gridRows + 1);
+  for (let b = 0, at = 0; b < gridRows; b++) {
     let blocks = indptr[b];
     for (let w = 0; w < stride; w++) blocks += popcount(words[at++]);
     indptr[b + 1] = blocks;
   }
-  const indices = indexArray(blockCols, indptr[blockRows]);
-  for (let b = 0, at = 0, n = 0; b < blockRows; b++) {
+  const indices = indexArray(gridCols, indptr[gridRows]);
+  for (let b = 0, at = 0, n = 0; b < gridRows; b++) {
     for (let w = 0; w < stride; w++) {
       for (let word = words[at++]; word !== 0; word &= word - 1) indices[n++] = w * 32 + lowestBit(word);
     }
@@ -85,28 +85,28 @@ export function gatherBlock(m: Omit<BlockMatrix, "data">, source: Source): Float
 export function splitBlocks(m: BlockMatrix, r2: number, c2: number): BlockMatrix {
   const { rows, cols, r, c } = m;
   if (r === r2 && c === c2) return m;
-  const blockRows = Math.ceil(rows / r2);
+  const gridRows = Math.ceil(rows / r2);
   const down = r / r2;
   const across = c / c2;
-  const blockCols = Math.ceil(cols / c2);
-  const indptr = new Uint32Array(blockRows + 1);
-  for (let b = 0; b < blockRows; b++) {
+  const gridCols = Math.ceil(cols / c2);
+  const indptr = new Uint32Array(gridRows + 1);
+  for (let b = 0; b < gridRows; b++) {
     const [from, to] = [m.indptr[Math.floor(b / down)], m.indptr[Math.floor(b / down) + 1]];
     // Only the last block column can be cut.
-    const cut = to > from ? Math.max(0, (m.indices[to - 1] + 1) * across - blockCols) : 0;
+    const cut = to > from ? Math.max(0, (m.indices[to - 1] + 1) * across - gridCols) : 0;
     indptr[b + 1] = indptr[b] + (to - from) * across - cut;
   }
-  const blocks = indptr[blockRows];
-  const indices = indexArray(blockCols, blocks);
+  const blocks = indptr[gridRows];
+  const indices = indexArray(gridCols, blocks);
   const data = new Float32Array(blocks * r2 * c2);
   const [numbers, parts] = [bitsOf(m.data), bitsOf(data)];
   let n = 0;
-  for (let b = 0; b < blockRows; b++) {
+  for (let b = 0; b < gridRows; b++) {
     const top = (b % down) * r2;
     for (let j = m.indptr[Math.floor(b / down)]; j < m.indptr[Math.floor(b / down) + 1]; j++) {
       for (let part = 0; part < across; part++) {
         const index = m.indices[j] * across + part;
-        if (index >= blockCols) break;
+        if (index >= gridCols) break;
         indices[n] = index;
         const from = (j * r + top) * c + part * c2;
         let to = n++ * r2 * c2;
@@ -146,23 +146,23 @@ export function transposeBlock(m: BlockMatrix): BlockMatrix {
  */
 export function validateBlock(m: BlockMatrix, code: "ERR_VALUE" | "ERR_FORMAT"): void {
   const { rows, cols, r, c, indptr, indices, data } = m;
-  const blockRows = Math.ceil(rows / r);
-  const blockCols = Math.ceil(cols / c);
-  if (indptr.length !== blockRows + 1) fail(code, "indptr", `${blockRows + 1} elements`, indptr.length);
+  const gridRows = Math.ceil(rows / r);
+  const gridCols = Math.ceil(cols / c);
+  if (indptr.length !== gridRows + 1) fail(code, "indptr", `${gridRows + 1} elements`, indptr.length);
   if (data.length !== indices.length * r * c) {
     fail(code, "data", `${indices.length * r * c} elements, ${r} × ${c} for each index`, data.length);
   }
   if (indptr[0] !== 0) fail(code, "indptr", "0 first", indptr[0]);
-  for (let b = 0; b < blockRows; b++) {
+  for (let b = 0; b < gridRows; b++) {
     if (indptr[b + 1] < indptr[b]) fail(code, "indptr", "values that do not fall", indptr[b + 1], ` at ${b + 1}`);
   }
-  if (indptr[blockRows] !== indices.length) {
-    fail(code, "indptr", `${indices.length} last, the number of indices`, indptr[blockRows]);
+  if (indptr[gridRows] !== indices.length) {
+    fail(code, "indptr", `${indices.length} last, the number of indices`, indptr[gridRows]);
   }
-  for (let b = 0; b < blockRows; b++) {
+  for (let b = 0; b < gridRows; b++) {
     for (let j = indptr[b]; j < indptr[b + 1]; j++) {
-      if (indices[j] >= blockCols) {
-        fail(code, "indices", `values in 0..${blockCols - 1}`, indices[j], ` at ${j}`);
+      if (indices[j] >= gridCols) {
+        fail(code, "indices", `values in 0..${gridCols - 1}`, indices[j], ` at ${j}`);
       }
       if (j > indptr[b] && indices[j] <= indices[j - 1]) {
         fail(code, "indices", "values that ascend within a row", indices[j], ` at ${j}`);
@@ -171,7 +171,7 @@ export function validateBlock(m: BlockMatrix, code: "ERR_VALUE" | "ERR_FORMAT"):
   }
   if (rows % r === 0 && cols % c === 0) return;
   // What lies over the edge is never read back; it must not be there either.
-  for (let b = 0; b < blockRows; b++) {
+  for (let b = 0; b < gridRows; b++) {
     for (let j = indptr[b]; j < indptr[b + 1]; j++) {
       for (let i = 0; i < r; i++) {
         for (let k = 0; k < c; k++) {

@@ -15,7 +15,7 @@ export function claimedOneOf<T>(name: string, value: unknown, of: readonly T[]):
 }
 
 /** An array that a file gives: of this class and length, or `ERR_FORMAT`. */
-export function given(
+export function claimedArray(
   name: string,
   value: unknown,
   kind: Uint8ArrayConstructor | Uint16ArrayConstructor | Uint32ArrayConstructor | Float32ArrayConstructor,

@@ -2,7 +2,7 @@ import { fail, integer, oneOf } from "../assert.js";
 import { type Bitmap, blocksOf, fitsTiles, lowestBit, popcount } from "../patterns/bitmap.js";
 import { bitsOf } from "./bits.js";
 import { type BlockMatrix, indexArray } from "./block.js";
-import { claimed, claimedShape, given } from "./claims.js";
+import { claimed, claimedArray, claimedShape } from "./claims.js";
 import type { Source } from "./source.js";
 
 /**
@@ -243,9 +243,9 @@ export function validateComplementary(m: ComplementaryMatrix): void {
   if (blockRows !== 1 && blockRows !== 4 && blockRows !== 8) fail("ERR_FORMAT", "blockRows", "1, 4 or 8", blockRows);
   const count = Math.ceil(rows / blockRows);
   claimed("sets", sets, Math.ceil(count / overlay), count);
-  given("rowOf", rowOf, Uint32Array, sets * overlay);
-  given("ids", ids, overlay <= 256 ? Uint8Array : Uint16Array, cols * sets);
-  given("data", data, Float32Array, cols * sets * blockRows);
+  claimedArray("rowOf", rowOf, Uint32Array, sets * overlay);
+  claimedArray("ids", ids, overlay <= 256 ? Uint8Array : Uint16Array, cols * sets);
+  claimedArray("data", data, Float32Array, cols * sets * blockRows);
 
   const members = new Uint32Array(sets);
   const seen = new Uint8Array(count);

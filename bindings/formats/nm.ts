@@ -1,7 +1,7 @@
 import { fail, integer } from "../assert.js";
 import { bitsOf, countNonzeros } from "./bits.js";
 import { type BlockMatrix, indexArray } from "./block.js";
-import { claimed, claimedShape, given } from "./claims.js";
+import { claimed, claimedArray, claimedShape } from "./claims.js";
 import type { Source } from "./source.js";
 
 /**
@@ -184,8 +184,8 @@ export function validateNm(matrix: NmMatrix): void {
   claimed("n", n, 1, m);
   const places = placesNm(cols, n, m);
   const units = unitsPerRow(places, m);
-  given("indices", indices, m > 256 ? Uint16Array : Uint8Array, rows * units);
-  given("data", data, Float32Array, rows * places);
+  claimedArray("indices", indices, m > 256 ? Uint16Array : Uint8Array, rows * units);
+  claimedArray("data", data, Float32Array, rows * places);
   // Without rows, nothing bounds how wide the claimed one is.
   if (places === 0 || rows === 0) return;
   const spare = units * indices.BYTES_PER_ELEMENT * 8 - places * widthOf(m);

@@ -96,22 +96,22 @@ function blocksFrom(
   c: number,
 ): BlockMatrix {
   const { rows, cols } = matrixOf(shape);
-  const blockRows = Math.ceil(rows / r);
-  const blockCols = Math.ceil(cols / c);
+  const gridRows = Math.ceil(rows / r);
+  const gridCols = Math.ceil(cols / c);
   checkIntegers("indices", indices);
   checkIntegers("indptr", indptr);
   const blocks = indices.length;
   // Copied before the others are read, which may detach it.
   const values = new Float32Array(floats("data", data, blocks * r * c));
-  if (indptr.length !== blockRows + 1) fail("ERR_LENGTH", "indptr", `${blockRows + 1} elements`, indptr.length);
-  if (blockCols === 0 && blocks > 0) fail("ERR_LENGTH", "indices", "no elements, as there are no columns", blocks);
-  const starts = copyIntegers("indptr", indptr, new Uint32Array(blockRows + 1), blocks);
+  if (indptr.length !== gridRows + 1) fail("ERR_LENGTH", "indptr", `${gridRows + 1} elements`, indptr.length);
+  if (gridCols === 0 && blocks > 0) fail("ERR_LENGTH", "indices", "no elements, as there are no columns", blocks);
+  const starts = copyIntegers("indptr", indptr, new Uint32Array(gridRows + 1), blocks);
   // Before rows are sorted: what falls would make them overlap.
-  for (let b = 0; b < blockRows; b++) {
+  for (let b = 0; b < gridRows; b++) {
     if (starts[b + 1] < starts[b])
       fail("ERR_VALUE", "indptr", "values that do not fall", starts[b + 1], ` at ${b + 1}`);
   }
-  const columns = copyIntegers("indices", indices, indexArray(blockCols, blocks), blockCols - 1);
+  const columns = copyIntegers("indices", indices, indexArray(gridCols, blocks), gridCols - 1);
   const m: BlockMatrix = { rows, cols, r, c, indptr: starts, indices: columns, data: values };
   sortRows(m);
   validateBlock(m, "ERR_VALUE");

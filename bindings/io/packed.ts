@@ -11,7 +11,7 @@
 // hold is told where the formats are, in bindings/formats/. Every other tensor of the file is a plain one.
 import { fail, isBytes, label, MAX_ELEMENTS } from "../assert.js";
 import { type BlockMatrix, indexArray, validateBlock } from "../formats/block.js";
-import { claimed, claimedOneOf, given } from "../formats/claims.js";
+import { claimed, claimedArray, claimedOneOf } from "../formats/claims.js";
 import { validateComplementary } from "../formats/complementary.js";
 import { BLOCK_COLS, BLOCK_ROWS, formatOf, type Matrix } from "../formats/format.js";
 import { placesNm, validateNm } from "../formats/nm.js";
@@ -234,7 +234,7 @@ type Take = <D extends keyof typeof ARRAY_OF>(array: string, ...dtypes: D[]) => 
 function readMatrix(kind: Matrix["kind"], rows: number, cols: number, head: Head, take: Take): Matrix {
   if (kind === "dense") {
     const data = take("data", "F32");
-    given("data", data, Float32Array, rows * cols);
+    claimedArray("data", data, Float32Array, rows * cols);
     return { kind, rows, cols, data };
   }
   if (kind === "nm") {

@@ -8,10 +8,10 @@ import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
 import { GROUP, macsOf, PANEL_MAP, type ProductPlan, panelMapOf, stripsPerPanel } from "./linear.js";
 import {
+  anyInput,
   type Fused,
   fused,
   type Input,
-  inputOrLists,
   PRODUCT,
   type ProductOptions,
   place,
@@ -423,7 +423,7 @@ export function planConv2d(engine: Engine, x: Input, w: PackedWeight, o: Conv2dO
 /** Cross-correlation of images with W, as every framework's convolution. */
 export function conv2d(engine: Engine, xIn: unknown, wIn: unknown, o: Conv2dOptions | undefined): Tensor {
   const w = weight(engine, "w", wIn);
-  const x = inputOrLists(engine, "x", xIn);
+  const x = anyInput(engine, "x", xIn);
   const opts = options("options", o, CONV2D);
   const { of, shape } = checkConv2d(x, w, opts);
   const f = fused(engine, opts, shape, w.dims[0], x);
@@ -470,7 +470,7 @@ export function convolve(
   return engine.produceWith(w, streams, shape, f.out, scratch, (y, ptrs, lowered) => {
     const from = place(engine, x, ptrs[0]);
     const bias = place(engine, f.bias, ptrs[1]);
-    const [, , , turned, planes, flatAt, panelsAt, edgesAt, list] = ptrs;
+    const [, , , planar, planes, flatAt, panelsAt, edgesAt, list] = ptrs;
     if (edges) engine.memory.u32.set(edges, edgesAt / 4);
     if (f.residual && direct) copyInto(engine, f.residual, y.ptr);
     const residual = direct ? 0 : place(engine, f.residual, ptrs[2]);
@@ -505,8 +505,8 @@ export function convolve(
     for (let i = 0; i < n; i++) {
       let source = from + i * image.c * pixels * 4;
       if (nhwc) {
-        transpose(pixels, image.c, source, image.c * 4, turned, pixels * 4);
-        source = turned;
+        transpose(pixels, image.c, source, image.c * 4, planar, pixels * 4);
+        source = planar;
       }
       const result = y.ptr + i * features * outputs * 4;
       const to = direct ? result : flatAt;

@@ -7,10 +7,10 @@ import { type Kernel, PANEL } from "../kernels.js";
 import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
 import {
+  anyInput,
   type Fused,
   fused,
   type Input,
-  inputOrLists,
   PRODUCT,
   type ProductOptions,
   place,
@@ -44,7 +44,7 @@ interface RowsPlan {
 /** Bytes of panels, x and y, that are filled before any of them is multiplied: half of a small L2. */
 export const GROUP = 512 * 1024;
 
-/** Passes that one after another sum in y share L2 with their weights; fewer columns than these would walk the weights too often. */
+/** Bytes of y that passes sum in one after another: they share L2 with their weights. With fewer columns these are walked too often. */
 const SUMS_SHARE = 256 * 1024;
 const SUMS_LEAST = 128;
 
@@ -120,11 +120,13 @@ export const macsOf = (w: PackedWeight, [best]: readonly Candidate[]): number =>
   best?.cuts[0].kernel.format === "dense" ? w.matrix.rows * w.matrix.cols : w.places;
 
 /**
- * What the calls of one kernel for each further row and what filling panels take, in calls; and how many times as long rows take to
- * turn that make no square of four: 4 → 4 in csr, 2 rows by themselves 1.01 µs, in panels 1.39, 4 rows 1.23 and 1.39; 3 rows of 1024
- * turned 1.87 µs, 4 rows 0.67 (Zen 4, Node 24, 2026-11-21).
+ * What a kernel's call for each further row takes, and what filling and emptying panels does, both in calls: 4 → 4 in csr, 2 rows by
+ * themselves 1.01 µs, in panels 1.39, 4 rows 1.23 and 1.39 (Zen 4, Node 24, 2026-11-21).
  */
-const [ROW, PANELS, CUT] = [0.25, 2, 3.5];
+const [ROW, PANELS] = [0.25, 2];
+
+/** How many times as long a row takes to transpose that is part of no square of four: 3 rows of 1024 1.87 µs, 4 rows 0.67 (as above). */
+const CUT = 3.5;
 
 /** Row by row and in panels: each way with what it takes to bring x in and y out. */
 function waysOf(
@@ -149,9 +151,9 @@ function waysOf(
   const ways = few ? candidates("spmv", rows, structure, work, costs, forced) : [];
   for (const way of ways) way.ns += costs.call + (rows - 1) * ROW * costs.call;
   if (rows > 1) {
-    const turned = rows + (rows % 4) * (CUT - 1);
+    const weighted = rows + (rows % 4) * (CUT - 1);
     for (const way of candidates("spmm", rows, structure, work, costs, forced)) {
-      ways.push({ ...way, ns: way.ns + PANELS * costs.call + turned * (m + k) * costs.turn });
+      ways.push({ ...way, ns: way.ns + PANELS * costs.call + weighted * (m + k) * costs.transpose });
     }
   }
   return ways.sort((a, b) => a.ns - b.ns);
@@ -160,7 +162,7 @@ function waysOf(
 /** y[..., out] = x[..., in] · Wᵀ. */
 export function linear(engine: Engine, xIn: unknown, wIn: unknown, o: LinearOptions | undefined): Tensor {
   const w = weight(engine, "w", wIn);
-  return rowMajor(engine, inputOrLists(engine, "x", xIn), w, options("options", o, LINEAR), false);
+  return rowMajor(engine, anyInput(engine, "x", xIn), w, options("options", o, LINEAR), false);
 }
 
 /** x by rows times W: `linear`, and `matmul` with W on the right (transposed). */

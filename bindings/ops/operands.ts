@@ -48,7 +48,7 @@ export interface Input {
   size: number;
   tensor?: Tensor;
   data?: Float32Array;
-  lists?: SparseTensor;
+  sparse?: SparseTensor;
 }
 
 /** @throws TypeError `ERR_TYPE`, RangeError `ERR_SHAPE`, `ERR_LENGTH`, `ERR_DISPOSED`, `ERR_ENGINE` */
@@ -68,10 +68,10 @@ export function input(engine: Engine, name: string, value: unknown, expected = "
 }
 
 /** As {@link input}, of a sparse tensor too. */
-export function inputOrLists(engine: Engine, name: string, value: unknown): Input {
+export function anyInput(engine: Engine, name: string, value: unknown): Input {
   if (!SparseTensor.is(value)) return input(engine, name, value);
   value.assertLive(name, engine);
-  return { shape: value.dims, size: value.size, lists: value };
+  return { shape: value.dims, size: value.size, sparse: value };
 }
 
 /**
@@ -92,7 +92,7 @@ export function weight(engine: Engine, name: string, value: unknown): PackedWeig
 }
 
 /** Bytes of scratch that placing the input takes: none when it lies in the engine. */
-export const placeBytes = (x: Input | undefined): number => (x?.data ? x.size * 4 : (x?.lists?.spreadBytes ?? 0));
+export const placeBytes = (x: Input | undefined): number => (x?.data ? x.size * 4 : (x?.sparse?.spreadBytes ?? 0));
 
 /**
  * The input's address, after copying what is still outside to `scratch` and spreading out lists there; without an input 0, which
@@ -101,7 +101,7 @@ export const placeBytes = (x: Input | undefined): number => (x?.data ? x.size * 
 export function place(engine: Engine, x: Input | undefined, scratch: number): number {
   if (!x) return 0;
   if (x.tensor) return x.tensor.ptr;
-  if (x.lists) x.lists.spread(scratch);
+  if (x.sparse) x.sparse.spread(scratch);
   else {
     const data = x.data as Float32Array;
     // Reading an option may have detached it.

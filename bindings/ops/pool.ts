@@ -1,7 +1,7 @@
 import { fail, flag, options } from "../assert.js";
 import type { Engine } from "../engine.js";
 import type { Tensor } from "../tensor.js";
-import { checkOut, type Input, input, inputOrLists, place, placeBytes } from "./operands.js";
+import { anyInput, checkOut, type Input, input, place, placeBytes } from "./operands.js";
 import { type ImageLayout, imageShape, images, type Padding, type Pair, pair, slide } from "./window.js";
 
 /** Options of `engine.maxPool2d`. */
@@ -63,7 +63,7 @@ function pool2d(
 
 /** Largest pixel under each window; a NaN under it wins. */
 export function maxPool2d(engine: Engine, x: unknown, o: PoolOptions): Tensor {
-  return pool2d(engine, "f32_max_pool", inputOrLists(engine, "x", x), options("options", o, POOL));
+  return pool2d(engine, "f32_max_pool", anyInput(engine, "x", x), options("options", o, POOL));
 }
 
 /** Mean of the pixels under each window. */

@@ -10,7 +10,7 @@ import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
 import { CONV2D, type Conv2dOptions, checkConv2d, conv2d, isOf, planConv2d } from "./conv2d.js";
 import { LINEAR, type LinearOptions, linear, macsOf, type ProductPlan, planLinear } from "./linear.js";
-import { type Fused, fused, type Input, inputOrLists, place, placeBytes, weight } from "./operands.js";
+import { anyInput, type Fused, fused, type Input, place, placeBytes, weight } from "./operands.js";
 import { maxPool2d, POOL, type PoolOptions } from "./pool.js";
 import { copyInto, flagsOf } from "./product.js";
 import { type Spread, spreadOfRows, spreadsOfImage } from "./reach.js";
@@ -31,7 +31,7 @@ interface Walk {
 }
 
 /** A kernel's predicted ns: what is fixed, and what each active input adds. */
-interface Line {
+interface Way {
   kernel: Kernel;
   /** Names its streams. */
   key: string;
@@ -43,7 +43,7 @@ interface Line {
 /** What does not change with the activations. */
 export interface SparsePlan {
   walk: Walk;
-  lines: Line[];
+  ways: Way[];
   /** The way over dense activations, and what spreading them out adds to it. */
   densely: Candidate | undefined;
 }
@@ -59,7 +59,7 @@ function makePlan(
   const { costs } = engine;
   const { samples, outputs, groups } = walk;
   const [m, k] = [w.dims[0], w.matrix.cols];
-  const lines = kernelsFor("spmspv", w.structure(false, groups))
+  const ways = kernelsFor("spmspv", w.structure(false, groups))
     .filter(({ name }) => force === undefined || name === force)
     .flatMap((kernel) => {
       const spread = walk.spread(kernel);
@@ -70,16 +70,16 @@ function makePlan(
       return [{ kernel, key: kernel.name + walk.key, spread, fixed, input: visits * costOf(kernel, work, costs) }];
     });
   // Any other name is one of the dense way's, which knows all that it takes.
-  const best = force !== undefined && lines.length ? undefined : dense();
+  const best = force !== undefined && ways.length ? undefined : dense();
   const densely = best && { cuts: best.cuts, ns: best.ns * samples + size * costs.copy };
-  return { walk, lines, densely: samples * outputs * m ? densely : undefined };
+  return { walk, ways, densely: samples * outputs * m ? densely : undefined };
 }
 
 /** The kernel for what x holds now; undefined for the way over dense activations. */
-function choose({ lines, densely }: SparsePlan, { nnz }: SparseTensor): Line | undefined {
-  let best: Line | undefined;
-  for (const line of lines) {
-    if (!best || line.fixed + nnz * line.input < best.fixed + nnz * best.input) best = line;
+function choose({ ways, densely }: SparsePlan, { nnz }: SparseTensor): Way | undefined {
+  let best: Way | undefined;
+  for (const way of ways) {
+    if (!best || way.fixed + nnz * way.input < best.fixed + nnz * best.input) best = way;
   }
   return best && !(densely && densely.ns < best.fixed + nnz * best.input) ? best : undefined;
 }
@@ -89,7 +89,7 @@ function run(
   engine: Engine,
   x: SparseTensor,
   w: PackedWeight,
-  { kernel, key, spread: { reach, units, lines, line, pixel, bytes, lead } }: Line,
+  { kernel, key, spread: { reach, units, lines, line, pixel, bytes, lead } }: Way,
   { outputs, inputRows, samples }: Walk,
   shape: readonly number[],
   f: Fused,
@@ -191,7 +191,7 @@ function planLinearSparse(
 }
 
 function planConv2dSparse(engine: Engine, x: SparseTensor, w: PackedWeight, o: Conv2dOptions): Planned {
-  const input: Input = { shape: x.dims, size: x.size, lists: x };
+  const input: Input = { shape: x.dims, size: x.size, sparse: x };
   const { of, shape } = checkConv2d(input, w, o);
   const { image, win, groups, force } = of;
   // One plan for both layouts: only the order of the result's dimensions differs.
@@ -235,12 +235,12 @@ export function productSparse(
   o: Conv2dOptions | undefined,
 ): Tensor {
   const w = weight(engine, "w", wIn);
-  const lists = inputOrLists(engine, "x", x);
+  const input = anyInput(engine, "x", x);
   const opts = options("options", o, OPS[op].keys);
   const { plan, shape, planes } = OPS[op].plan(engine, x, w, opts);
-  const line = choose(plan, x);
-  if (!line) return OPS[op].densely(engine, x, w, opts);
-  return run(engine, x, w, line, plan.walk, shape, fused(engine, opts, shape, w.dims[0], lists), planes);
+  const way = choose(plan, x);
+  if (!way) return OPS[op].densely(engine, x, w, opts);
+  return run(engine, x, w, way, plan.walk, shape, fused(engine, opts, shape, w.dims[0], input), planes);
 }
 
 /** The largest under each window, dropped elements being 0; the result is at least as dense as what went in. */
@@ -258,11 +258,11 @@ export function explainSparse(
   w: PackedWeight,
   o: Conv2dOptions,
 ): ProductPlan {
-  inputOrLists(engine, "x", x);
+  anyInput(engine, "x", x);
   const { plan } = OPS[op].plan(engine, x, w, o);
-  const { walk, lines } = plan;
+  const { walk } = plan;
   const { nnz } = x;
-  const ways: Candidate[] = lines.map(({ kernel, fixed, input }) => ({
+  const ways: Candidate[] = plan.ways.map(({ kernel, fixed, input }) => ({
     cuts: [{ kernel, strips: 1 }],
     ns: fixed + nnz * input,
   }));

@@ -39,11 +39,11 @@ export interface Window {
 }
 
 /** x as images; lists know the order that they are in. */
-export function images({ shape, lists }: Input, layout: unknown): Images {
-  const order = oneOf("layout", layout, ["nchw", "nhwc"], lists?.layout ?? "nchw");
+export function images({ shape, sparse }: Input, layout: unknown): Images {
+  const order = oneOf("layout", layout, ["nchw", "nhwc"], sparse?.layout ?? "nchw");
   const nhwc = order === "nhwc";
-  if (lists && lists.layout !== order)
-    fail("ERR_SHAPE", "x", `an image as ${order}`, lists.layout ?? "rows of features");
+  if (sparse && sparse.layout !== order)
+    fail("ERR_SHAPE", "x", `an image as ${order}`, sparse.layout ?? "rows of features");
   if (shape.length !== 4) fail("ERR_SHAPE", "x", `4 dimensions (${order})`, shape);
   const [n, a, b, d] = shape;
   return nhwc ? { n, h: a, w: b, c: d, nhwc } : { n, c: a, h: b, w: d, nhwc };

@@ -4,7 +4,7 @@ import type { Engine } from "../engine.js";
 import { type Lists, listBytes, SparseTensor } from "../sparse-tensor.js";
 import type { Tensor } from "../tensor.js";
 import type { PackedWeight } from "../weight.js";
-import { checkOut, type Input, inputOrLists, own, place, placeBytes, sameShape } from "./operands.js";
+import { anyInput, checkOut, type Input, own, place, placeBytes, sameShape } from "./operands.js";
 import { type ImageLayout, images } from "./window.js";
 
 /**
@@ -75,7 +75,7 @@ interface RowsOf {
 }
 
 function rowsOf(x: Input, layout: ImageLayout | undefined): RowsOf {
-  if (x.lists ? x.lists.layout !== undefined : x.shape.length === 4) {
+  if (x.sparse ? x.sparse.layout !== undefined : x.shape.length === 4) {
     const { n, c, h, w, nhwc } = images(x, layout);
     return { rows: n * h * w, cols: c, apart: nhwc ? 0 : h * w, samples: n, layout: nhwc ? "nhwc" : "nchw" };
   }
@@ -155,7 +155,7 @@ interface Contest {
 }
 
 function contest(engine: Engine, xIn: unknown, o: EitherOptions): Contest {
-  const x = inputOrLists(engine, "x", xIn);
+  const x = anyInput(engine, "x", xIn);
   const { k: count, fraction, scope: wide, relu, breakTies, boost, layout, out } = options("options", o, KEYS);
   const of = rowsOf(x, layout);
   const scope = oneOf("scope", wide, ["global", "local"] as const, "global");
@@ -226,7 +226,7 @@ function factorsOf(boost: Boost, features: number, defaultTarget: number): Float
 
 /** The elements above a threshold. */
 export function toSparse(engine: Engine, xIn: unknown, o: ToSparseOptions | undefined): SparseTensor {
-  const x = inputOrLists(engine, "x", xIn);
+  const x = anyInput(engine, "x", xIn);
   const { threshold = 0, layout, out: into } = options("options", o, ["threshold", "layout", "out"]);
   if (typeof threshold !== "number") fail("ERR_TYPE", "threshold", "a number of at least 0", threshold);
   if (!(threshold >= 0)) fail("ERR_VALUE", "threshold", "a number of at least 0", threshold);

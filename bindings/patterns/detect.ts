@@ -88,8 +88,8 @@ interface Tiling {
  * Patterns compete by description length: ln of how many patterns of a kind there are, and of how many ways the
  * nonzeros may lie in the places of one. A pattern is named if it describes the zeros far better than "so many
  * somewhere" does, which by chance it does not; of several, the one with the shortest description is. So 2:4 wins over
- * 4:8, a complementary pattern over rows of equal counts, unless both say as much, and full 4 × 1 blocks over the half full 8 × 1 blocks around
- * them. First the block shape is found, then tiles of such blocks.
+ * 4:8, a complementary pattern over rows of equal counts, unless both say as much, and full 4 × 1 blocks over the half
+ * full 8 × 1 blocks around them. First the block shape is found, then tiles of such blocks.
  *
  * @param data row-major weights
  * @param shape `[out, in]` or `[out, in, kh, kw]`
