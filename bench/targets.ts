@@ -62,6 +62,14 @@ const TARGETS: readonly Target[] = [
   oneRow("csr", 2.7),
   oneRow("block 4x1", 9),
   auto("spmv"),
+  {
+    suite: "spmv",
+    name: "a call of linear with out, 16 → 16",
+    of: ({ op, rate }) => (op === "linear, a call" ? rate : undefined),
+    mean: "greatest",
+    most: 0.5,
+    unit: "µs",
+  },
   share("conv", "conv 3x3, csr, 80 to 95% zeros", /^conv 3x3$/, "csr", both(0.75)),
   auto("conv"),
   {

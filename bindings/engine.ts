@@ -92,6 +92,9 @@ export interface Explanation {
 /** What the engine frees when its last owner is gone. */
 export type Resource = { ptr: number; owners: number } | Map<string, { ptr: number }>;
 
+/** Of an operation without weights. */
+const NOTHING: Lowered = { ptr: 0, passes: [] };
+
 /**
  * Frees what the user forgot, but in Workers of a compatibility date before May 2025, which have no registries. One registry for all
  * engines: V8 (11 and 13) runs no finalizer of the process any more once a registry dies with callbacks due.
@@ -515,19 +518,23 @@ export class Engine {
     return { w, plan: op === "linear" ? planLinear(this, x, w, o.forceKernel) : planConv2d(this, x, w, o) };
   }
 
-  /** @internal The result of an operation: `out` or a new tensor, filled by `write`. Nothing is kept when memory runs out. */
+  /**
+   * @internal The result of an operation: `out` or a new tensor, filled by `write`, which gets an address for each size of scratch.
+   * Nothing is kept when memory runs out.
+   */
   produce(
     shape: readonly number[],
     out: Tensor | undefined,
     scratch: number[],
-    write: (y: Tensor, scratch: number[]) => void,
+    write: (y: Tensor, scratch: readonly number[], lowered: Lowered) => void,
+    lowered: Lowered = NOTHING,
   ): Tensor {
-    const size = sizeOf("result", shape as number[]);
+    const size = sizeOf("result", shape);
     const { memory } = this;
-    const blocks = memory.working(out ? undefined : size * 4, scratch);
-    const y = out ?? new Tensor(this, shape, size, { ptr: blocks.ptr, owners: 0 });
+    const ptr = memory.working(out ? undefined : size * 4, scratch);
+    const y = out ?? new Tensor(this, shape, size, { ptr, owners: 0 });
     try {
-      write(y, blocks.scratch);
+      write(y, scratch, lowered);
     } catch (error) {
       if (!out) y.dispose();
       throw error;
@@ -544,22 +551,22 @@ export class Engine {
     shape: readonly number[],
     out: Tensor | undefined,
     scratch: number[],
-    write: (y: Tensor, scratch: number[], lowered: Lowered) => void,
+    write: (y: Tensor, scratch: readonly number[], lowered: Lowered) => void,
   ): Tensor {
     const { memory } = this;
     // Options are a user's own objects, and reading one may run any code.
     w.assertLive("w");
     try {
-      memory.next = { shape: out ? undefined : shape, scratch };
+      memory.announce(out ? undefined : shape, scratch);
       const lowered = streams();
-      memory.next = undefined;
+      memory.announce();
       memory.reading = lowered.ptr;
-      return this.produce(shape, out, scratch, (y, ptrs) => write(y, ptrs, lowered));
+      return this.produce(shape, out, scratch, write, lowered);
     } catch (error) {
       w.undoStreams();
       throw error;
     } finally {
-      memory.next = undefined;
+      memory.announce();
       memory.reading = 0;
     }
   }

@@ -37,8 +37,8 @@ export class Memory {
   readonly streams = new Set<Map<unknown, { ptr: number }>>();
   /** Address of the streams that the operation at work reads, which must stay; 0 for none. */
   reading = 0;
-  /** What an operation will work in once its streams are made: these must not be made where that does not fit beside them. */
-  next: { shape: readonly number[] | undefined; scratch: readonly number[] } | undefined;
+  #nextShape: readonly number[] | undefined;
+  #nextScratch: readonly number[] = [];
   #scratch = { ptr: 0, size: 0 };
   #inUse = 0;
   /** Whether an operation holds the scratch. */
@@ -102,15 +102,15 @@ export class Memory {
 
   /**
    * A block of `bytes`, uninitialised but for its tail.
-   * @throws RangeError `ERR_MEMORY`, also where what `next` announces would not fit beside it; nothing has changed but
+   * @throws RangeError `ERR_MEMORY`, also where what was announced would not fit beside it; nothing has changed but
    *   the scratch, unless it is the host that refuses: then streams may be gone
    */
   alloc(bytes: number): number {
-    const { shape, scratch = [] } = this.next ?? {};
+    const shape = this.#nextShape;
     const blocks = shape ? [bytes, shape.reduce((size, d) => size * d, 4)] : [bytes];
     // What an operation works in is its own until it rests.
     if (this.#working) this.#settle(blocks);
-    else this.#prepare(blocks, scratchBytes(scratch));
+    else this.#prepare(blocks, scratchBytes(this.#nextScratch));
     const ptr = this.#take(bytes);
     this.#inUse += this.#live.get(ptr) as number;
     return ptr;
@@ -122,11 +122,21 @@ export class Memory {
   }
 
   /**
-   * What an operation works in: a block for its result, unless it has one, and a scratch pointer for each size but 0, which are
-   * its own until {@link rest}. The scratch is one block that stays: operations follow one another.
+   * What an operation will work in once its streams are made: these must not be made where a result of that shape and scratch of those
+   * sizes do not fit beside them. Until the next announcement.
+   */
+  announce(shape?: readonly number[], scratch: readonly number[] = []): void {
+    this.#nextShape = shape;
+    this.#nextScratch = scratch;
+  }
+
+  /**
+   * What an operation works in: a block for its result, unless it has one, whose address is given, and scratch. The sizes become
+   * addresses, but for 0 of no meaning, which are its own until {@link rest}. The scratch is one block that stays: operations follow one
+   * another.
    * @throws RangeError `ERR_MEMORY`; then there is neither, and memory has not grown, unless it is the host that refuses
    */
-  working(result: number | undefined, sizes: readonly number[]): { ptr: number; scratch: number[] } {
+  working(result: number | undefined, sizes: number[]): number {
     const total = scratchBytes(sizes);
     if (result !== undefined || total > this.#scratch.size) this.#prepare(result === undefined ? [] : [result], total);
     const ptr = result === undefined ? 0 : this.alloc(result);
@@ -138,12 +148,12 @@ export class Memory {
     }
     this.#working = true;
     let at = this.#scratch.ptr;
-    const scratch = sizes.slice();
     for (let i = 0; i < sizes.length; i++) {
-      scratch[i] = at;
-      at += placed(sizes[i]);
+      const size = sizes[i];
+      sizes[i] = at;
+      at += placed(size);
     }
-    return { ptr, scratch };
+    return ptr;
   }
 
   /** Ends an operation. */

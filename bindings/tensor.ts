@@ -33,7 +33,8 @@ export class Tensor extends Shaped {
 
   /** @internal Byte address; checks that the tensor still lives. */
   get ptr(): number {
-    this.assertLive("tensor");
+    // Each call asks several times: only what fails looks closer.
+    if (this.disposed) this.assertLive("tensor");
     return this.#storage.ptr;
   }
 

@@ -1405,8 +1405,8 @@ class Model {
   work(result: number | undefined, sizes: number[], meanwhile: number): void {
     const { inUse, reserved } = this.memory;
     try {
-      const { ptr, scratch } = this.memory.working(result, sizes);
-      assert.is(scratch.length, sizes.length);
+      const scratch = sizes.slice();
+      const ptr = this.memory.working(result, scratch);
       // Nothing has no place of its own.
       scratch.forEach((at, i) => {
         if (sizes[i]) this.scratch.push(this.#take(at, sizes[i]));

@@ -1093,7 +1093,9 @@ test("lanes of panels that no row and no column fills hold nothing of an earlier
     }
     for (const { title, shape, words, run } of cases) {
       const x = engine.tensor(values(sizeOf(shape), 0, random()), shape);
-      const [old] = memory.working(undefined, [SIZE * 4]).scratch;
+      const blocks = [SIZE * 4];
+      memory.working(undefined, blocks);
+      const [old] = blocks;
       memory.u32.fill(OLD, old / 4, old / 4 + SIZE);
       memory.rest();
       run(x).dispose();

@@ -6,6 +6,8 @@ import { LINEARS } from "../shapes.js";
 import { BLOCK_4, lineOf, linesOf, packerOf, workOf } from "../weights.js";
 
 const OP = "linear, one row";
+/** So small that calling takes longer than multiplying. */
+const CALL = { op: "linear, a call", size: 16 };
 
 export async function spmv(bench: Bench): Promise<void> {
   for (const build of bench.builds) {
@@ -30,6 +32,20 @@ export async function spmv(bench: Bench): Promise<void> {
         },
       });
     }
+    await bench.measure("spmv", build, {
+      title: `a call with out, ${CALL.size} → ${CALL.size}`,
+      lines: [lineOf("dense", 0, CALL.op)],
+      setUp(own) {
+        const pack = packerOf(engine, [CALL.size, CALL.size], own);
+        const x = own(engine.tensor(values(CALL.size, 0, random(1)), [1, CALL.size]));
+        return (line) => {
+          const w = pack(line);
+          const out = own(engine.linear(x, w));
+          const rate = { unit: "µs", of: (ms: number) => ms * 1e3 };
+          return { run: () => void engine.linear(x, w, { out }), rate };
+        };
+      },
+    });
     engine.dispose();
   }
 }

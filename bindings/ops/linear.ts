@@ -36,6 +36,8 @@ export interface ProductPlan {
 
 /** The part of a plan that depends on the number of rows only. */
 interface RowsPlan {
+  /** Of the result when x is a matrix. */
+  matrix: readonly number[];
   ways: Candidate[];
   map: InputMap;
   macs: number;
@@ -96,23 +98,23 @@ export function planLinear(
   w: PackedWeight,
   force?: string,
   transposed = false,
-): ProductPlan & RowsPlan & { shape: number[]; rows: number } {
+): ProductPlan & RowsPlan & { shape: readonly number[]; rows: number } {
   const rank = x.shape.length;
   if (w.dims.length !== 2) fail("ERR_SHAPE", "w", "a matrix of 2 dimensions", w.dims);
   const [m, k] = transposed ? [w.dims[1], w.dims[0]] : w.dims;
   if (rank === 0 || x.shape[rank - 1] !== k) fail("ERR_SHAPE", "x", `a last dimension of ${k}`, x.shape);
   let rows = 1;
   for (let i = 0; i < rank - 1; i++) rows *= x.shape[i];
-  const shape = x.shape.slice();
-  shape[rank - 1] = m;
   // A number where nothing is forced: a string to put together would take longer than a small product.
   const key = force === undefined ? 2 * rows + (transposed ? 1 : 0) : `${transposed} ${rows} ${forcedKey(force)}`;
-  const { ways, map, macs } = w.plans.get(key, () => {
-    sizeOf("result", shape);
+  const { matrix, ways, map, macs } = w.plans.get(key, () => {
+    const matrix = [rows, m];
+    sizeOf("result", matrix);
     const ways = waysOf(engine, w, m, k, rows, panelMapFor(rows), force, transposed);
-    return { ways, map: panelMapOf(ways[0]?.cuts ?? []), macs: macsOf(w, ways) * rows };
+    return { matrix, ways, map: panelMapOf(ways[0]?.cuts ?? []), macs: macsOf(w, ways) * rows };
   });
-  return { shape, rows, ways, map, macs, denseMacs: m * k * rows };
+  const shape = rank === 2 ? matrix : [...x.shape.slice(0, -1), m];
+  return { shape, rows, matrix, ways, map, macs, denseMacs: m * k * rows };
 }
 
 /** Multiply-adds of one column: a dense kernel takes all, the others what is stored. */

@@ -154,12 +154,15 @@ export function checkOut(
 ): Tensor | undefined {
   if (out === undefined) return undefined;
   if (!Tensor.is(out)) fail("ERR_TYPE", "out", "a tensor", out);
-  const ptr = (input(engine, "out", out).tensor as Tensor).ptr;
+  out.assertLive("out", engine);
+  const { ptr } = out;
   if (!sameShape(out.dims, shape)) {
     fail("ERR_SHAPE", "out", `the shape [${shape.join(", ")}]`, out.shape);
   }
-  if (out.size && read.some((x) => x?.tensor?.ptr === ptr))
-    fail("ERR_VALUE", "out", "a tensor that is not read by the same call", "one of its inputs");
+  for (const x of read) {
+    if (out.size && x?.tensor?.ptr === ptr)
+      fail("ERR_VALUE", "out", "a tensor that is not read by the same call", "one of its inputs");
+  }
   return out;
 }
 

@@ -111,12 +111,12 @@ function lists(
 ): SparseTensor {
   const { memory } = engine;
   const { rows, cols, apart, samples, layout } = of;
-  const sizes = [placeBytes(x), apart ? x.size * 4 : 0, ...scratch];
-  const blocks = memory.working(out ? undefined : listBytes(rows, x.size), sizes);
-  const result = out ?? new SparseTensor(engine, x.shape, x.size, rows, cols, layout, blocks.ptr);
+  const blocks = [placeBytes(x), apart ? x.size * 4 : 0, ...scratch];
+  const ptr = memory.working(out ? undefined : listBytes(rows, x.size), blocks);
+  const result = out ?? new SparseTensor(engine, x.shape, x.size, rows, cols, layout, ptr);
   try {
-    const together = blocks.scratch[1];
-    let from = place(engine, x, blocks.scratch[0]);
+    const [xs, together, ...others] = blocks;
+    let from = place(engine, x, xs);
     if (apart && x.size) {
       for (let i = 0; i < samples; i++) {
         const at = i * apart * cols * 4;
@@ -124,7 +124,7 @@ function lists(
       }
       from = together;
     }
-    write(from, result.lists, blocks.scratch.slice(2));
+    write(from, result.lists, others);
   } catch (error) {
     if (!out) result.dispose();
     throw error;
