@@ -40,7 +40,8 @@ export class Tensor extends Shaped {
 
   /**
    * The elements, live: what is written here the next operation reads. The property stays right when the engine's memory
-   * grows; an array kept in a variable across an operation may be a detached, empty one.
+   * grows; an array kept in a variable across an operation may be a detached, empty one. While it is held, the tensor is not collected
+   * by the garbage collector; a subarray of it does not hold the tensor.
    * @throws RangeError `ERR_DISPOSED`
    * @example
    * const x = engine.tensor(new Float32Array([1, -2]), [2]);
