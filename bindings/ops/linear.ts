@@ -98,7 +98,7 @@ export function planLinear(
   w: PackedWeight,
   force?: string,
   transposed = false,
-): ProductPlan & RowsPlan & { shape: readonly number[]; rows: number } {
+): ProductPlan & Omit<RowsPlan, "matrix"> & { shape: readonly number[]; rows: number } {
   const rank = x.shape.length;
   if (w.dims.length !== 2) fail("ERR_SHAPE", "w", "a matrix of 2 dimensions", w.dims);
   const [m, k] = transposed ? [w.dims[1], w.dims[0]] : w.dims;
@@ -114,7 +114,7 @@ export function planLinear(
     return { matrix, ways, map: panelMapOf(ways[0]?.cuts ?? []), macs: macsOf(w, ways) * rows };
   });
   const shape = rank === 2 ? matrix : [...x.shape.slice(0, -1), m];
-  return { shape, rows, matrix, ways, map, macs, denseMacs: m * k * rows };
+  return { shape, rows, ways, map, macs, denseMacs: m * k * rows };
 }
 
 /** Multiply-adds of one column: a dense kernel takes all, the others what is stored. */
