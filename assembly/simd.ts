@@ -45,6 +45,13 @@ export class Simd {
     return f32x4.pmin(f32x4.pmax(v, lo), hi);
   }
 
+  /** Lane i of v, 0, 1 or 2, in all four lanes: a shuffle's lanes must be literals. */
+  @inline static lane(v: v128, i: i32): v128 {
+    if (i == 0) return v128.shuffle<f32>(v, v, 0, 0, 0, 0);
+    if (i == 1) return v128.shuffle<f32>(v, v, 1, 1, 1, 1);
+    return v128.shuffle<f32>(v, v, 2, 2, 2, 2);
+  }
+
   /** The bytes of v that i numbers, all in 0..15. */
   @inline static swizzle(v: v128, i: v128): v128 {
     if (ASC_FEATURE_RELAXED_SIMD) return i8x16.relaxed_swizzle(v, i);

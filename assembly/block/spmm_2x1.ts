@@ -60,59 +60,44 @@ class Tile {
             b3 = f32x4.add(b3, v128.load(o1, 48));
           }
         }
-        if (V < 4) {
+        // Two sums would wait for the latency of an addition: entries take turns in two sets of them.
+        if (V == 1) {
           for (const pairs = e + (n >> 1) * 24; e < pairs; e += 24) {
-            const p = x + load<u32>(e, 8);
-            const q = x + load<u32>(e, 20);
-            const x0 = v128.load(p);
-            const x1 = V > 1 ? v128.load(p, 16) : x0;
-            let w = v128.load32_splat(e);
-            a0 = Simd.madd(x0, w, a0);
-            if (V > 1) a1 = Simd.madd(x1, w, a1);
-            w = v128.load32_splat(e, 4);
-            b0 = Simd.madd(x0, w, b0);
-            if (V > 1) b1 = Simd.madd(x1, w, b1);
-            const z0 = v128.load(q);
-            const z1 = V > 1 ? v128.load(q, 16) : z0;
-            w = v128.load32_splat(e, 12);
-            a2 = Simd.madd(z0, w, a2);
-            if (V > 1) a3 = Simd.madd(z1, w, a3);
-            w = v128.load32_splat(e, 16);
-            b2 = Simd.madd(z0, w, b2);
-            if (V > 1) b3 = Simd.madd(z1, w, b3);
+            const x0 = v128.load(x + load<u32>(e, 8));
+            a0 = Simd.madd(x0, v128.load32_splat(e), a0);
+            b0 = Simd.madd(x0, v128.load32_splat(e, 4), b0);
+            const x1 = v128.load(x + load<u32>(e, 20));
+            a1 = Simd.madd(x1, v128.load32_splat(e, 12), a1);
+            b1 = Simd.madd(x1, v128.load32_splat(e, 16), b1);
           }
+          a0 = f32x4.add(a0, a1);
+          b0 = f32x4.add(b0, b1);
         }
         for (; e < rowEnd; e += 12) {
           const p = x + load<u32>(e, 8);
           const x0 = v128.load(p);
           const x1 = V > 1 ? v128.load(p, 16) : x0;
-          const x2 = V > 2 ? v128.load(p, 32) : x0;
-          const x3 = V > 2 ? v128.load(p, 48) : x0;
+          const x2 = V > 1 ? v128.load(p, 32) : x0;
+          const x3 = V > 1 ? v128.load(p, 48) : x0;
           let w = v128.load32_splat(e);
           a0 = Simd.madd(x0, w, a0);
           if (V > 1) a1 = Simd.madd(x1, w, a1);
-          if (V > 2) a2 = Simd.madd(x2, w, a2);
-          if (V > 2) a3 = Simd.madd(x3, w, a3);
+          if (V > 1) a2 = Simd.madd(x2, w, a2);
+          if (V > 1) a3 = Simd.madd(x3, w, a3);
           w = v128.load32_splat(e, 4);
           b0 = Simd.madd(x0, w, b0);
           if (V > 1) b1 = Simd.madd(x1, w, b1);
-          if (V > 2) b2 = Simd.madd(x2, w, b2);
-          if (V > 2) b3 = Simd.madd(x3, w, b3);
-        }
-        if (V < 4) {
-          a0 = f32x4.add(a0, a2);
-          a1 = f32x4.add(a1, a3);
-          b0 = f32x4.add(b0, b2);
-          b1 = f32x4.add(b1, b3);
+          if (V > 1) b2 = Simd.madd(x2, w, b2);
+          if (V > 1) b3 = Simd.madd(x3, w, b3);
         }
         if (flags & Flag.Clamp) {
           const l = f32x4.splat(lo),
             h = f32x4.splat(hi);
           a0 = Simd.clamp(a0, l, h);
-          a1 = Simd.clamp(a1, l, h);
           b0 = Simd.clamp(b0, l, h);
-          b1 = Simd.clamp(b1, l, h);
-          if (V > 2) {
+          if (V > 1) {
+            a1 = Simd.clamp(a1, l, h);
+            b1 = Simd.clamp(b1, l, h);
             a2 = Simd.clamp(a2, l, h);
             a3 = Simd.clamp(a3, l, h);
             b2 = Simd.clamp(b2, l, h);
@@ -122,12 +107,12 @@ class Tile {
         // The row that an odd m lacks is written into the last one's place, before that is.
         v128.store(o1, b0);
         if (V > 1) v128.store(o1, b1, 16);
-        if (V > 2) v128.store(o1, b2, 32);
-        if (V > 2) v128.store(o1, b3, 48);
+        if (V > 1) v128.store(o1, b2, 32);
+        if (V > 1) v128.store(o1, b3, 48);
         v128.store(o0, a0);
         if (V > 1) v128.store(o0, a1, 16);
-        if (V > 2) v128.store(o0, a2, 32);
-        if (V > 2) v128.store(o0, a3, 48);
+        if (V > 1) v128.store(o0, a2, 32);
+        if (V > 1) v128.store(o0, a3, 48);
       }
       x += V << 4;
       y += V << 4;

@@ -73,17 +73,20 @@ class Tile {
             d1 = f32x4.add(d1, v128.load(o3, 16));
           }
         }
-        // Four sums would wait for the latency of an addition: entries take turns in two sets of them.
+        // Four sums would wait for the latency of an addition: entries take turns in two sets of them. Of an entry's four values
+        // two come by one load, as loads are what one vector of x waits for; all four would keep the unit that moves lanes busy.
         if (V == 1) {
           for (; e + 40 <= rowEnd; e += 40) {
             const x0 = v128.load(x + load<u32>(e, 16));
-            const x1 = v128.load(x + load<u32>(e, 36));
-            a0 = Simd.madd(x0, v128.load32_splat(e), a0);
-            b0 = Simd.madd(x0, v128.load32_splat(e, 4), b0);
+            const w = v128.load(e);
+            a0 = Simd.madd(x0, Simd.lane(w, 0), a0);
+            b0 = Simd.madd(x0, Simd.lane(w, 1), b0);
             c0 = Simd.madd(x0, v128.load32_splat(e, 8), c0);
             d0 = Simd.madd(x0, v128.load32_splat(e, 12), d0);
-            a1 = Simd.madd(x1, v128.load32_splat(e, 20), a1);
-            b1 = Simd.madd(x1, v128.load32_splat(e, 24), b1);
+            const x1 = v128.load(x + load<u32>(e, 36));
+            const v = v128.load(e, 20);
+            a1 = Simd.madd(x1, Simd.lane(v, 0), a1);
+            b1 = Simd.madd(x1, Simd.lane(v, 1), b1);
             c1 = Simd.madd(x1, v128.load32_splat(e, 28), c1);
             d1 = Simd.madd(x1, v128.load32_splat(e, 32), d1);
           }
