@@ -183,7 +183,7 @@ class Chosen {
   ): usize {
     const aside = indices - values;
     for (; rows > 0; --rows, indptr += 4) {
-      const limit = v128.shuffle<i32>(limits, limits, 0, 0, 0, 0);
+      const limit = Simd.lane(limits, 0);
       limits = v128.shuffle<i32>(limits, limits, 1, 2, 3, 0);
       for (let c = 0; c < cols; c += 64) {
         const n = min<i32>(cols - c, 64);
